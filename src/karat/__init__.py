@@ -1,0 +1,73 @@
+"""karat tells you what LLM-generated training data is worth, and makes it worth more.
+
+    import karat
+    human = karat.read("human.jsonl")
+    synthetic = karat.read("synthetic.jsonl")
+    print(karat.audit(synthetic, human))
+
+The face of the package: each name is imported when it is first used, so that `import karat` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from karat.version import __version__
+
+if TYPE_CHECKING:
+    from karat import datasets
+    from karat.auditing.stage import audit
+    from karat.curation.stage import curate
+    from karat.generation.stage import generate
+    from karat.records import Records, read
+    from karat.reporting.stage import report
+    from karat.runs import Run
+    from karat.simulation.forecast import forecast
+    from karat.simulation.stage import simulate
+    from karat.training.stage import train
+    from karat.valuation.stage import value
+
+_HOMES = {
+    "Records": "karat.records",
+    "read": "karat.records",
+    "Run": "karat.runs",
+    "datasets": "",
+    "generate": "karat.generation.stage",
+    "audit": "karat.auditing.stage",
+    "curate": "karat.curation.stage",
+    "train": "karat.training.stage",
+    "value": "karat.valuation.stage",
+    "simulate": "karat.simulation.stage",
+    "forecast": "karat.simulation.forecast",
+    "report": "karat.reporting.stage",
+}
+
+__all__ = [
+    "Records",
+    "Run",
+    "__version__",
+    "audit",
+    "curate",
+    "datasets",
+    "forecast",
+    "generate",
+    "read",
+    "report",
+    "simulate",
+    "train",
+    "value",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'karat' has no attribute {name!r}")
+    home = _HOMES[name]
+    found = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"karat.{name}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
