@@ -1,0 +1,1 @@
+"""The self-consuming loop: tasks, cycles, measures and forecasts."""

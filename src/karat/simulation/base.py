@@ -1,0 +1,236 @@
+"""What a loop is made of: tasks, sources of real data, verdicts, batches and the policy of a cycle. Knows no stage.
+
+A cycle is one parametric policy: which old rows are kept, how large the new batch is, how much of it is
+generated, how the sources are weighted and whether the pool is subsampled. Every named cycle is a preset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from karat.errors import NotEnoughData
+
+if TYPE_CHECKING:
+    from karat.records import Records
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verifier says of one text: `true`, `false`, or the class of its error."""
+
+    kind: str
+    depth: int = 0
+
+    @property
+    def valid(self) -> bool:
+        """Whether the text belongs to the task's language."""
+        return self.kind in ("true", "false")
+
+    @property
+    def correct(self) -> bool:
+        """Whether the text is valid and right."""
+        return self.kind == "true"
+
+
+class Source(Protocol):
+    """Real data, turn by turn. `size` is None where the data never run out."""
+
+    size: int | None
+
+    def draw(self, n: int, *, turn: int) -> list[str]:
+        """Return n real texts; the same turn gives the same texts."""
+        ...
+
+    def held_out(self, n: int) -> list[str]:
+        """Return at most n real texts that no turn ever gives."""
+        ...
+
+
+class Task(Protocol):
+    """What is to be learned: where real texts come from and what their tokens are.
+
+    A task whose `verifies` is true also has `verify(texts) -> list[Verdict]`.
+    """
+
+    verifies: ClassVar[bool]
+
+    def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
+        """Return the source of real data."""
+        ...
+
+    def tokens(self, text: str) -> list[str]:
+        """Return the tokens on which diversity is measured."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """Return what the task is, in words."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Real data that somebody gave: a tenth is held out, the rest is dealt like cards."""
+
+    texts: tuple[str, ...]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.texts) < 20:
+            raise NotEnoughData(f"a loop needs at least 20 human records, but got {len(self.texts)}; give more")
+
+    @property
+    def size(self) -> int | None:
+        """How many different rows can be dealt before rows come again."""
+        return len(self.texts) - len(self.texts) // 10
+
+    def _shuffled(self) -> list[str]:
+        texts = list(self.texts)
+        Random(f"pool:{self.seed}").shuffle(texts)
+        return texts
+
+    def draw(self, n: int, *, turn: int) -> list[str]:
+        """Deal the turn's n rows; when the pack is through, it is dealt again from the top."""
+        pack = self._shuffled()[len(self.texts) // 10 :]
+        return [pack[(turn * n + i) % len(pack)] for i in range(n)]
+
+    def held_out(self, n: int) -> list[str]:
+        """Return rows that are never dealt."""
+        return self._shuffled()[: min(n, len(self.texts) // 10)]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training data of one iteration: texts, and for each the iteration that made it (-1: human)."""
+
+    texts: tuple[str, ...]
+    made: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def human(self) -> int:
+        """How many rows people (or the task's grammar) made."""
+        return sum(made < 0 for made in self.made)
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """Return the rows at these positions."""
+        return Batch(tuple(self.texts[i] for i in indices), tuple(self.made[i] for i in indices))
+
+    def plus(self, other: Batch) -> Batch:
+        """Return these rows and then the other ones."""
+        return Batch(self.texts + other.texts, self.made + other.made)
+
+
+HUMAN = -1
+
+
+def human_batch(texts: Sequence[str]) -> Batch:
+    """Return real texts as a batch."""
+    return Batch(tuple(texts), (HUMAN,) * len(texts))
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How the next training data are made; sizes are shares of the loop's n.
+
+    keep: `none` starts anew, `all` removes nothing, `sample` keeps `keep_share * n` random rows of the last training data.
+    batch: rows added each iteration. generated_share: how much of the batch the model writes; the rest is fresh real data.
+    weights: `pool` treats all rows alike, `source` gives real data and every iteration the same share (needs subsample).
+    subsample: rows drawn from everything kept for the training; 0 trains on all of it.
+    """
+
+    keep: Literal["none", "all", "sample"] = "none"
+    keep_share: float = 0.0
+    batch: float = 1.0
+    generated_share: float = 1.0
+    weights: Literal["pool", "source"] = "pool"
+    subsample: float = 0.0
+
+    def with_fresh(self, share: float) -> Policy:
+        """Return the policy with a share of fresh real data inside each new batch."""
+        return replace(self, generated_share=1.0 - share)
+
+
+class Cycle(Protocol):
+    """A named preset of the policy."""
+
+    def policy(self) -> Policy:
+        """Return the policy that these settings stand for."""
+        ...
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError unless a setting is a share."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}={value} is not a share; give a number from 0 to 1")
+
+
+def needed(policy: Policy, n: int) -> tuple[int, int]:
+    """Return how many (generated, fresh) rows the next batch takes."""
+    rows = round(policy.batch * n)
+    generated = round(rows * policy.generated_share)
+    return generated, rows - generated
+
+
+def advance(
+    policy: Policy, pool: Batch, generated: Batch, fresh: Sequence[str], *, n: int, seed: int
+) -> tuple[Batch, Batch]:
+    """Return (everything kept, the rows to train on) for the next iteration.
+
+    `generated` holds the samples of this iteration's model, of which as many are taken as the policy needs.
+    """
+    random = Random(f"advance:{seed}")
+    wanted, wanted_fresh = needed(policy, n)
+    assert len(generated) >= wanted and len(fresh) >= wanted_fresh, "the batch is smaller than its policy needs"
+    # The samples are independent, so that the first ones are as random as any.
+    new = generated.take(range(wanted)).plus(human_batch(fresh[:wanted_fresh]))
+    if policy.keep == "none":
+        kept = new
+    elif policy.keep == "all":
+        kept = pool.plus(new)
+    else:
+        rows = min(len(pool), round(policy.keep_share * n))
+        kept = pool.take(sorted(random.sample(range(len(pool)), rows))).plus(new)
+    return kept, _subsample(policy, kept, n, random)
+
+
+def _subsample(policy: Policy, kept: Batch, n: int, random: Random) -> Batch:
+    rows = round(policy.subsample * n)
+    if rows == 0 or (rows >= len(kept) and policy.weights == "pool"):
+        return kept
+    if policy.weights == "pool":
+        return kept.take(sorted(random.sample(range(len(kept)), rows)))
+    sources: dict[int, list[int]] = {}
+    for position, made in enumerate(kept.made):
+        sources.setdefault(made, []).append(position)
+    chosen: list[int] = []
+    for rank, positions in enumerate(sources.values()):
+        # Shares that do not divide evenly: the first sources take one row more.
+        share = rows // len(sources) + (rank < rows % len(sources))
+        chosen += random.sample(positions, share) if share <= len(positions) else random.choices(positions, k=share)
+    return kept.take(sorted(chosen))
+
+
+def as_rows(batch: Batch, *, cycle: str, seed: int, iteration: int) -> list[dict[str, Any]]:
+    """Return a batch as record rows whose lineage says who made each: iteration, source and parent model."""
+    rows = []
+    for position, (text, made) in enumerate(zip(batch.texts, batch.made)):
+        human = made < 0
+        lineage = {
+            "source": "human" if human else "synthetic",
+            "generator": None if human else model_name(cycle, seed, made),
+            "iteration": None if human else made,
+            "seed": seed,
+            "parents": [] if human else [model_name(cycle, seed, made)],
+        }
+        rows.append({"id": f"{cycle}:{seed}:{iteration}:{position}", "text": text, "lineage": lineage})
+    return rows
+
+
+def model_name(cycle: str, seed: int, iteration: int) -> str:
+    """Return the name of the model that an iteration trained."""
+    return f"model:{cycle}:{seed}:{iteration}"

@@ -1,0 +1,1 @@
+"""Data cycles of the loop, one file each: presets of one policy."""

@@ -1,0 +1,237 @@
+"""Boolean expressions that must be True: real data, a strict parser, a verdict; knows no model and no loop.
+
+The grammar (every expression is fully parenthesised):
+
+    expr := True | False | ( not expr ) | ( expr OP expr )        OP in and, or, xor, implies
+
+Verification is our own parser with limits. Text that a model wrote is never executed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from random import Random
+from typing import TYPE_CHECKING, ClassVar
+
+from karat.errors import BadSetting, InputError
+from karat.simulation.base import Pool, Source, Verdict
+
+if TYPE_CHECKING:
+    from karat.records import Records
+
+BINARY = {"and": 0b1000, "or": 0b1110, "xor": 0b0110, "implies": 0b1011}
+"""Truth tables: bit (2 * left + right) is the value of `left OP right`."""
+
+LEAVES = {"True": True, "False": False}
+# A word is a maximal run of letters, digits and underscores, so "TrueFalse" is one unknown token and not two good ones.
+TOKEN = re.compile(r"\w+|[^\w\s]")
+
+PARENTHESES = ("(", ")")
+
+ERRORS = {
+    "empty": "no token at all",
+    "unknown_token": "a token outside the grammar",
+    "unbalanced": "a parenthesis is missing",
+    "trailing": "a complete expression, then more tokens",
+    "misplaced": "a token where the grammar allows another one only",
+    "too_deep": "nested deeper than the parser's limit",
+    "too_long": "more tokens than the parser's limit",
+}
+
+
+@dataclass(frozen=True)
+class Logic:
+    """Fully parenthesised Boolean expressions whose value is True (Briesch et al. 2023, GenLogicExpr)."""
+
+    verifies: ClassVar[bool] = True
+
+    depth_min: int = 1
+    depth_max: int = 5
+    leaf: float = 0.5
+    true_share: float = 0.5
+    operators: tuple[str, ...] = ("not", "and", "or")  # `and*2` draws `and` twice as often
+    depth_limit: int = 100
+    length_limit: int = 5000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.depth_min <= self.depth_max:
+            raise ValueError(f"depth_min={self.depth_min} must lie between 0 and depth_max={self.depth_max}")
+        if self.depth_max > self.depth_limit:
+            raise ValueError(f"depth_max={self.depth_max} is beyond depth_limit={self.depth_limit}; raise the limit")
+        for name in ("leaf", "true_share"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name}={value} is not a share; give a number from 0 to 1")
+        if not self.weights:
+            raise ValueError("operators is empty; write for instance operators=not+and+or")
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """The operators with their weights."""
+        weights: dict[str, float] = {}
+        for item in self.operators:
+            name, _, weight = item.partition("*")
+            if name != "not" and name not in BINARY:
+                raise ValueError(f"operators holds {name!r}; known are {', '.join(('not', *BINARY))}")
+            try:
+                weights[name] = float(weight or 1)
+            except ValueError:
+                raise ValueError(f"operators holds {item!r}; write a weight as {name}*2") from None
+            if weights[name] <= 0:
+                raise ValueError(f"operators holds {item!r}; a weight must be above 0")
+        return weights
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The word tokens of the grammar."""
+        return (*LEAVES, *self.weights, "(", ")")
+
+    # --- real data ---------------------------------------------------------------------------------------------
+
+    def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
+        """Where real expressions come from: the grammar without end, or the user's own file."""
+        if human is None:
+            return Grammar(self, seed)
+        texts = human.texts()
+        for identity, text in zip(human.ids, texts, strict=True):
+            verdict = self.parse(text)
+            if verdict.correct is not True:
+                raise InputError(
+                    f"{human.path}: record {identity} is {verdict.kind}, not True; drop it or use --task text"
+                )
+        return Pool(tuple(texts), seed)
+
+    def sample(self, n: int, seed: int = 0) -> list[str]:
+        """Draw n expressions whose value is True (expressions that are False are drawn again)."""
+        random = Random(f"logic:{seed}")
+        names, weights = list(self.weights), list(self.weights.values())
+        texts: list[str] = []
+        for _ in range(1000 * n + 10_000):
+            if len(texts) == n:
+                return texts
+            text, value = self._grow(random, names, weights, 0)
+            if value:
+                texts.append(text)
+        raise BadSetting(
+            f"task logic: fewer than one expression in 1,000 is True (true_share={self.true_share}); raise it"
+        )
+
+    def _grow(self, random: Random, names: list[str], weights: list[float], depth: int) -> tuple[str, bool]:
+        # Recursion is safe here: the depth is at most depth_max, a setting, and not something a model wrote.
+        if depth >= self.depth_max or (depth >= self.depth_min and random.random() < self.leaf):
+            value = random.random() < self.true_share
+            return str(value), value
+        name = random.choices(names, weights)[0]
+        left, a = self._grow(random, names, weights, depth + 1)
+        if name == "not":
+            return f"(not {left})", not a
+        right, b = self._grow(random, names, weights, depth + 1)
+        return f"({left} {name} {right})", bool(BINARY[name] >> (2 * a + b) & 1)
+
+    # --- verification ------------------------------------------------------------------------------------------
+
+    def tokens(self, text: str) -> list[str]:
+        """The word tokens of a text; whatever is no token of the grammar is a token all the same."""
+        return TOKEN.findall(text)
+
+    def verify(self, texts: Sequence[str]) -> list[Verdict]:
+        """Judge each text: True, False, or the class of its error; equal texts are parsed once."""
+        seen = {text: self.parse(text) for text in dict.fromkeys(texts)}
+        return [seen[text] for text in texts]
+
+    def parse(self, text: str) -> Verdict:
+        """Judge one text with an explicit stack, so that no input can exhaust Python's own."""
+        tokens = TOKEN.findall(text)
+        if not tokens:
+            return Verdict("empty")
+        if len(tokens) > self.length_limit:
+            return Verdict("too_long")
+        if any(token not in self.weights and token not in LEAVES and token not in PARENTHESES for token in tokens):
+            return Verdict("unknown_token")
+        # One frame per open parenthesis: [operator or None, operands so far]. A finished operand is folded into its frame.
+        stack: list[tuple[str | None, list[bool]]] = []
+        deepest = 0
+        for position, token in enumerate(tokens):
+            if token == "(":
+                if not self._wants_operand(stack):
+                    return Verdict("misplaced")
+                stack.append((None, []))
+                deepest = max(deepest, len(stack))
+                if deepest > self.depth_limit:
+                    return Verdict("too_deep")
+                continue
+            if token in LEAVES:
+                if not self._wants_operand(stack):
+                    return Verdict("misplaced")
+                done, value = True, LEAVES[token]
+            elif token == ")":
+                if not stack:
+                    return Verdict("unbalanced")
+                closed = self._close(*stack[-1])
+                if closed is None:
+                    return Verdict("misplaced")
+                stack.pop()
+                done, value = True, closed
+            else:
+                # `not` comes before its operand, every other operator after its first one.
+                if not stack or stack[-1][0] is not None or len(stack[-1][1]) != (token != "not"):
+                    return Verdict("misplaced")
+                stack[-1] = (token, stack[-1][1])
+                done, value = False, False
+            if done and stack:
+                stack[-1][1].append(value)
+            elif done:
+                if position + 1 < len(tokens):
+                    return Verdict("unbalanced" if set(tokens[position + 1 :]) == {")"} else "trailing")
+                return Verdict("true" if value else "false", depth=deepest)
+        return Verdict("unbalanced")
+
+    @staticmethod
+    def _wants_operand(stack: list[tuple[str | None, list[bool]]]) -> bool:
+        if not stack:
+            return True
+        operator, operands = stack[-1]
+        if operator is None:
+            return not operands
+        return len(operands) == (operator != "not")
+
+    @staticmethod
+    def _close(operator: str | None, operands: list[bool]) -> bool | None:
+        if operator == "not" and len(operands) == 1:
+            return not operands[0]
+        if operator is not None and operator != "not" and len(operands) == 2:
+            return bool(BINARY[operator] >> (2 * operands[0] + operands[1]) & 1)
+        return None
+
+    def describe(self) -> dict[str, str]:
+        """What the task is, in words, for the report."""
+        return {
+            "task": "fully parenthesised Boolean expressions whose value is True",
+            "depth": f"{self.depth_min} to {self.depth_max}",
+            "leaf probability": f"{self.leaf:g}",
+            "share of True leaves": f"{self.true_share:g}",
+            "operators": ", ".join(f"{name} ({weight:g})" for name, weight in self.weights.items()),
+            "valid": "the strict grammar accepts it; Python's looser `True and False` without parentheses counts as an error",
+            "correct": "valid, and its value is True",
+        }
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """Real expressions without end: every turn draws new ones."""
+
+    task: Logic
+    seed: int
+
+    size: ClassVar[int | None] = None
+
+    def draw(self, n: int, *, turn: int) -> list[str]:
+        """Draw n new real texts; the same turn draws the same texts."""
+        return self.task.sample(n, seed=self.seed * 1_000_003 + turn)
+
+    def held_out(self, n: int) -> list[str]:
+        """Draw n real texts that no turn draws."""
+        return self.task.sample(n, seed=self.seed * 1_000_003 - 1)
