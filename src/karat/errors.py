@@ -83,4 +83,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def missing_extra(package: str, extra: str, what: str) -> MissingExtra:
     """Return the error that names the missing package and the command that brings it."""
-    return MissingExtra(f"{what} needs the package {package!r}; install it with: pip install 'karat[{extra}]'")
+    return MissingExtra(
+        f"{what} needs the package {package!r}; install it with: pip install 'karat[{extra}]'"
+    )

@@ -273,7 +273,9 @@ def _load(shelf: str, point: EntryPoint) -> type[Any]:
             f"the {shelf[:-1]} {point.name!r} of {point.value} cannot be loaded: {error}; mend or uninstall its package"
         ) from error
     if not (isinstance(part, type) and dataclasses.is_dataclass(part)):
-        raise UnknownPart(f"the {shelf[:-1]} {point.name!r} of {point.value} is not a dataclass; see CONTRIBUTING.md")
+        raise UnknownPart(
+            f"the {shelf[:-1]} {point.name!r} of {point.value} is not a dataclass; see CONTRIBUTING.md"
+        )
     return part
 
 

@@ -1,0 +1,24 @@
+"""Messages between roles. Knows no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A list of messages, each with a role and its content."""
+
+    forms: ClassVar[tuple[tuple[str, ...], ...]] = (("messages",),)
+    optional: ClassVar[tuple[str, ...]] = ("task", "outcome")
+    label: ClassVar[str | None] = None
+
+    def normalise(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the row as it is."""
+        return row
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """Return the contents of all messages, one a line."""
+        return "\n".join(str(message["content"]) for message in row["messages"])

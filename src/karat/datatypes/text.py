@@ -1,0 +1,24 @@
+"""Free text: one text a record, perhaps with a label. Knows no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Text:
+    """Free text, with or without a label."""
+
+    forms: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
+    optional: ClassVar[tuple[str, ...]] = ("label",)
+    label: ClassVar[str | None] = "label"
+
+    def normalise(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the row as it is."""
+        return row
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """Return the text."""
+        return str(row["text"])

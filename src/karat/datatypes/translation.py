@@ -1,0 +1,24 @@
+"""A source text and its translation. Knows no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A source text and its translation."""
+
+    forms: ClassVar[tuple[tuple[str, ...], ...]] = (("source", "target"),)
+    optional: ClassVar[tuple[str, ...]] = ("reference",)
+    label: ClassVar[str | None] = None
+
+    def normalise(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the row as it is."""
+        return row
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """Return the translation: the side that a generator wrote."""
+        return str(row["target"])

@@ -1,0 +1,37 @@
+"""What an executor is, and how partial results are merged. Knows no stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Executor(Protocol):
+    """Runs a function over items; results come in the order of the items."""
+
+    workers: int
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield `function(item)` for each item, in order. The function must be importable by name."""
+
+
+def tree_reduce(results: Iterable[Result], merge: Callable[[Result, Result], Result]) -> Result:
+    """Merge results two by two, so that no partial result is merged more than log2(n) times.
+
+    Results are merged as they come, like the carries of a binary counter: at most log2(n) are held.
+    """
+    held: list[tuple[int, Any]] = []  # (how many results it stands for, merged)
+    for result in results:
+        size, merged = 1, result
+        while held and held[-1][0] == size:
+            _, earlier = held.pop()
+            size, merged = size * 2, merge(earlier, merged)
+        held.append((size, merged))
+    assert held, "nothing to merge"
+    _, total = held.pop()
+    while held:
+        total = merge(held.pop()[1], total)
+    return total  # type: ignore[no-any-return]
