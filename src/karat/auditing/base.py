@@ -1,0 +1,195 @@
+"""What a metric is: what it needs of a corpus, and how its value is asked for. It knows no metric, no statistics, no executor.
+
+A corpus is cut into G replicate groups (simple random samples of equal size). A metric sees a
+`Summary` and a table of masks: row k of `masks` says which groups are merged. The row of all True
+is the point estimate, the rows that leave one group out give the interval, and random halves of
+candidate and reference together give what would be seen by chance. So a metric is written once,
+as arithmetic, and every number it prints gets its interval and its baseline for free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Masks = NDArray[np.bool_]
+"""bool [K, G]: row k merges the groups that are True."""
+Values = NDArray[np.float64]
+Setting = str | int | float | bool
+View = Literal["all", "records", "tokens"]
+Progress = Callable[[str, int, int], None]
+
+VIEWS: tuple[View, ...] = ("all", "records", "tokens")
+
+
+@dataclass(frozen=True)
+class Need:
+    """One summary of a corpus, named by its kind and settings, for example ngrams of two words."""
+
+    kind: str
+    settings: tuple[tuple[str, Setting], ...] = ()
+    view: View = "all"
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of one setting of this need."""
+        return dict(self.settings).get(name, default)
+
+    def under(self, view: View) -> Need:
+        """The same need, for the part of the corpus that `view` selects."""
+        return replace(self, view=view)
+
+
+def need(kind: str, **settings: Setting) -> Need:
+    """Ask for a summary: need("ngrams", n=2, tokens="word").
+
+    Kinds: lengths(tokens), ngrams(n, tokens), duplicates(normalise), sample(limit), labels(),
+    embeddings(encoder); see karat.auditing.summaries for what each gives.
+    """
+    return Need(kind, tuple(sorted(settings.items())))
+
+
+class Summary(Protocol):
+    """What is known of one corpus (or of two pooled): `summary[need]` gives what was collected."""
+
+    @property
+    def groups(self) -> int:
+        """The number of replicate groups G (twice that where candidate and reference are pooled)."""
+        ...
+
+    @property
+    def records(self) -> int:
+        """The number of records seen in the metric's view."""
+        ...
+
+    def __getitem__(self, wanted: Need) -> Any: ...
+
+
+class Fitted(Protocol):
+    """An encoder that is ready: texts in, unit rows out. Must survive pickling."""
+
+    @property
+    def identity(self) -> str:
+        """The id of the model, which stands in the signature of every metric made with it."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """float32 [n, d], each row of length one (or all zeros where there is nothing to encode)."""
+        ...
+
+
+class Encoder(Protocol):
+    """A part of the shelf `encoders`: settings first, then `fit` on the reference texts."""
+
+    def fit(self, texts: Sequence[str], *, seed: int = 0) -> Fitted:
+        """Learn what the encoder needs (a vocabulary, an SVD) or load its model."""
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a comparison may know besides the two summaries."""
+
+    seed: int = 0
+    budget: str = "medium"
+    mode: str = "proper"
+    groups: int = 20
+    permutations: int = 100
+    spare: Summary | None = None
+    """Reference records not used in the comparison, as many again; None where too few are left."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a metric of two corpora says. `p` tests "both come from one source"; nan where undefined."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    chance: float | None = None
+    best: float | None = None
+    reference: float | None = None
+    difference: float | None = None
+    n: int | None = None
+    note: str = ""
+    details: Mapping[str, float] = field(default_factory=dict)
+    """Further figures by name, for example the most telling features and their weights."""
+    extra: Mapping[str, Setting] = field(default_factory=dict)
+    """What else belongs into the signature, for example sample=2000."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The base of every metric: a frozen dataclass whose fields are its settings.
+
+    Give `needs` and either `values` (one corpus) or `compare` (two corpora); the rest has defaults.
+    """
+
+    size: ClassVar[View] = "records"
+    """Which part of each corpus is compared: all of it, equal records, or equal tokens."""
+    bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
+    """The range of the value; intervals are cut to it."""
+    tested: ClassVar[bool] = True
+    """False for plain counts, whose difference is a fact and not a finding."""
+    needs_labels: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
+    by_label: ClassVar[bool] = True
+    """Whether the value makes sense on the records of one label alone."""
+    default: ClassVar[bool] = True
+    """Whether `karat audit` runs it when no metrics are named."""
+    paper: ClassVar[Mapping[str, Setting]] = {}
+    """The settings of the published definition, used by mode="paper"."""
+    higher: ClassVar[str] = ""
+    """What a higher value means, in a few words for the reader: "more varied", "more repeated"."""
+    source: ClassVar[str] = ""
+    """Paper and equation."""
+
+    def needs(self) -> tuple[Need, ...]:
+        """The summaries this metric is computed from."""
+        return ()
+
+    def values(self, summary: Summary, masks: Masks) -> Values:
+        """float64 [K]: the value on the groups that each row of masks [K, G] merges; nan if undefined."""
+        raise NotImplementedError
+
+    def compare(self, candidate: Summary, reference: Summary, context: Context) -> Comparison:
+        """The value of a metric that exists only between two corpora."""
+        raise NotImplementedError
+
+    def note(self, summary: Summary) -> str:
+        """One line for the reader about the point estimate; may be empty."""
+        return ""
+
+    def details(self, summary: Summary) -> dict[str, float]:
+        """Further figures about the point estimate, by name (quantiles, parts of the value)."""
+        return {}
+
+    def extra(self, summary: Summary) -> dict[str, Setting]:
+        """What else belongs into the signature: the sample size, the id of the encoder."""
+        return {}
+
+    def best(self, summary: Summary) -> float | None:
+        """What an ideal corpus gets, where that is known without data; None asks the human data."""
+        return None
+
+    def chance(self, summary: Summary) -> float | None:
+        """What no difference looks like, where known without data; None asks a permutation."""
+        return None
+
+
+def compares(metric: Metric) -> bool:
+    """Whether the metric is one of two corpora (it gives `compare` instead of `values`)."""
+    return type(metric).compare is not Metric.compare
+
+
+def everything(groups: int) -> Masks:
+    """bool [1, G], all True: the mask of the point estimate."""
+    return np.ones((1, groups), dtype=np.bool_)
+
+
+def point(metric: Metric, summary: Summary) -> float:
+    """The value of a metric on all groups of a summary."""
+    return float(metric.values(summary, everything(summary.groups))[0])
