@@ -1,4 +1,4 @@
-"""What a result may show: headlines, tables, charts, examples, notes and commands. Knows no stage and no HTML.
+"""What a result may show: headlines, tables, charts, examples, notes. Knows no stage and no HTML.
 
 A stage's result gives blocks through `__report__()`; the report draws blocks. They meet only here.
 Values are plain: text, numbers, booleans, None. A number that is not finite is None.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Union, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Row = Mapping[str, Any]
 Level = Literal["info", "good", "warning"]
@@ -108,7 +108,7 @@ class Commands:
     note: str = ""
 
 
-Block = Union[Table, Chart, Examples, Note, Headline, Commands]
+Block = Table | Chart | Examples | Note | Headline | Commands
 
 
 @dataclass(frozen=True)

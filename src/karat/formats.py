@@ -1,4 +1,4 @@
-"""Rows in and tables out: JSONL, gzip, CSV, Parquet, standard input and the Hugging Face hub. Knows no record.
+"""Rows in, tables out: JSONL, gzip, CSV, Parquet, standard input, Hugging Face hub. Knows no record.
 
 Readers yield `(line, row)`; a line that cannot be read raises InputError with its number.
 """
@@ -186,7 +186,8 @@ def _json_array(data: bytes, name: str) -> Iterator[Row]:
 
 def _csv(path: Path) -> Iterator[Row]:
     csv.field_size_limit(_CSV_LIMIT)
-    raw: Any = gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+    packed = path.name.lower().endswith(".gz")
+    raw: Any = gzip.open(path, "rb") if packed else path.open("rb")  # noqa: SIM115 - closed by the with below
     with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         try:
@@ -198,7 +199,8 @@ def _csv(path: Path) -> Iterator[Row]:
                     continue
                 if len(cells) != len(header):
                     raise InputError(
-                        f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns; mend the quoting"
+                        f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns; "
+                        "mend the quoting"
                     )
                 yield (
                     reader.line_num,

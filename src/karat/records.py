@@ -230,7 +230,7 @@ def read(
     datatype: str | None = None,
     fields: Mapping[str, str] | None = None,
 ) -> Records:
-    """Read records from .jsonl, .jsonl.gz, .csv, .parquet, `-` (standard input) or `hf:NAME[/CONFIG][:SPLIT]`.
+    """Read records from .jsonl, .jsonl.gz, .csv, .parquet, `-` (standard input) or `hf:NAME[:SPLIT]`.
 
     where: conditions `FIELD=VALUE`; a row must meet all of them (`FIELD!=VALUE` excludes).
     datatype: the data type by name; guessed from the fields when not given.
@@ -296,7 +296,7 @@ def batches(
 def from_rows(
     rows: Iterable[Mapping[str, Any]], *, datatype: str | None = None, path: str = "<memory>"
 ) -> Records:
-    """Make records from dictionaries; the same checks as for a file. Raises InputError when there are none."""
+    """Make records from dictionaries; the same checks as for a file, InputError when there are none."""
     found: list[dict[str, Any]] = []
     ids: set[str] = set()
     kind: DataType | None = None
@@ -354,7 +354,7 @@ def _rename(row: dict[str, Any], fields: Mapping[str, str], where: str) -> dict[
 
 
 def _checked(row: dict[str, Any], kind: DataType, where: str, fallback: str, ids: set[str]) -> dict[str, Any]:
-    """Return the row with the fields of its data type, an id and a lineage; raise InputError naming the place."""
+    """Return the row with its fields checked, an id and a lineage; raise InputError naming the place."""
     row = kind.normalise(row)
     form = next((f for f in kind.forms if all(row.get(name) is not None for name in f)), None)
     if form is None:

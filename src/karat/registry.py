@@ -17,7 +17,7 @@ import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -249,7 +249,7 @@ def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _own(shelf: str) -> tuple[str, ...]:
     if shelf not in SHELVES:
         hint = did_you_mean(shelf, SHELVES)
@@ -270,7 +270,8 @@ def _load(shelf: str, point: EntryPoint) -> type[Any]:
         part = point.load()
     except Exception as error:
         raise UnknownPart(
-            f"the {shelf[:-1]} {point.name!r} of {point.value} cannot be loaded: {error}; mend or uninstall its package"
+            f"the {shelf[:-1]} {point.name!r} of {point.value} cannot be loaded: {error}; "
+            "mend or uninstall its package"
         ) from error
     if not (isinstance(part, type) and dataclasses.is_dataclass(part)):
         raise UnknownPart(

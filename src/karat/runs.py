@@ -160,7 +160,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit of the checkout that karat runs from, `+` when changed since; empty when installed."""
+    """Return the commit of the checkout that karat runs from, `+` when changed; empty when installed."""
     root = Path(__file__).parent
     if not (root.parent.parent / ".git").exists():
         return ""
@@ -181,7 +181,7 @@ def _described(
 
 
 def describe(value: Any) -> Any:
-    """Return a plain value that changes when `value` does. Raises AssertionError for what has no description."""
+    """Return a plain value that changes when `value` does."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, Records):
