@@ -1,0 +1,429 @@
+"""A small causal transformer and its cached, batched sampler; knows token numbers, and nothing of text, records or training.
+
+Design choices, all for models of 0.05 to 10 million parameters that train on a CPU in a minute: RMS norm before each
+block, queries and keys normalised, rotary positions, a learned mix of each token with the one before it ("token
+shift": it gives bigrams to the first layer for free), squared-ReLU feed-forward, input and output embeddings shared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from karat import errors
+
+
+@dataclass(frozen=True)
+class CausalConfig:
+    """Shape of a causal transformer; `context` is the longest sequence (prompt and answer, in tokens)."""
+
+    vocab_size: int
+    layers: int = 4
+    heads: int = 4
+    width: int = 128
+    context: int = 128
+    expand: int = 4
+    token_shift: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise errors.BadSetting(
+                f"width={self.width} must be an even multiple of heads={self.heads}; "
+                f"try width={self.heads * 2 * max(1, round(self.width / self.heads / 2))}"
+            )
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One answer: its tokens (without prompt and stop token), mean log-probability (nats a token), and why it ended.
+
+    The log-probability is the model's own, at temperature 1 and before top-k or top-p, and counts the stop token.
+    """
+
+    tokens: tuple[int, ...]
+    logprob: float
+    finished: bool
+
+
+def norm(x: Tensor) -> Tensor:
+    """Divide by the root mean square over the last axis (no learned scale: the next matrix has one)."""
+    return F.rms_norm(x, (x.shape[-1],))
+
+
+class Layer(nn.Module):
+    """Attention, then feed-forward, each with a residual."""
+
+    def __init__(self, config: CausalConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.up = nn.Linear(width, config.expand * width, bias=False)
+        self.down = nn.Linear(config.expand * width, width, bias=False)
+        # Normalised queries and keys have products in [-1, 1] times the head size, so the sharpness must be learned.
+        self.gain = nn.Parameter(torch.full((config.heads,), 1.5))
+        self.shift = nn.Parameter(torch.zeros(2, width)) if config.token_shift else None
+        self.dropout = config.dropout
+        for matrix, scale in ((self.qkv, 1.0), (self.up, 1.0), (self.out, 0.0), (self.down, 0.0)):
+            nn.init.normal_(
+                matrix.weight, std=scale / math.sqrt(matrix.in_features)
+            ) if scale else nn.init.zeros_(matrix.weight)
+
+    def mixed(self, x: Tensor, before: Tensor, which: int) -> Tensor:
+        """Mix each token with the one before it, per channel; `before` is x moved one place to the right."""
+        return x if self.shift is None else x + torch.tanh(self.shift[which]) * (before - x)
+
+    def project(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, values of shape [batch, heads, time, head size]; queries carry the gain."""
+        batch, time, width = x.shape
+        q, k, v = (
+            self.qkv(x).float().view(batch, time, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
+        q = rotate(norm(q), turn) * (self.gain.view(1, -1, 1, 1) / math.sqrt(width // self.heads))
+        return q, rotate(norm(k), turn), v
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The feed-forward part, without its residual."""
+        return self.down(F.relu(self.up(x)).square())  # type: ignore[no-any-return]
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout, when the model trains with it."""
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+    def forward(
+        self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Whole rows at once; also returns what the sampler must remember: keys, values, and both block inputs."""
+        first = norm(x)
+        q, k, v = self.project(self.mixed(first, moved(first), 0), turn)
+        mixed = attend(q, k, v, mask).transpose(1, 2).flatten(2)
+        x = x + self.drop(self.out(mixed))
+        second = norm(x)
+        x = x + self.drop(self.feed(self.mixed(second, moved(second), 1)))
+        return x, (k, v, first, second)
+
+
+def moved(x: Tensor) -> Tensor:
+    """The same rows one place later in time, with zeros in front."""
+    return F.pad(x, (0, 0, 1, 0))[:, :-1]
+
+
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions: turn the two halves of each head against each other."""
+    cos, sin = turn
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention in fp32; `mask` is added to the scores, or None to attend to all keys.
+
+    Written out while rows are short: on a CPU the fused kernel wins only from about a hundred tokens on.
+    """
+    if q.shape[2] > 96:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
+    with torch.autocast("cpu", enabled=False):
+        scores = q @ k.transpose(-1, -2)
+        return torch.softmax(scores if mask is None else scores + mask, dim=-1) @ v
+
+
+class Causal(nn.Module):
+    """A decoder-only transformer; call it with tokens [batch, time] to get logits [batch, time, vocab]."""
+
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor
+
+    def __init__(self, config: CausalConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.embed = nn.Embedding(config.vocab_size, config.width)
+            nn.init.normal_(self.embed.weight, std=1 / math.sqrt(config.width))
+            self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+            self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        half = config.width // config.heads // 2
+        angle = torch.arange(config.context)[:, None] * (10_000.0 ** (-torch.arange(half) / half))[None]
+        self.register_buffer("cos", angle.cos(), persistent=False)
+        self.register_buffer("sin", angle.sin(), persistent=False)
+        ahead = torch.full((config.context, config.context), float("-inf")).triu(1)
+        self.register_buffer("mask", ahead, persistent=False)
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of trained numbers."""
+        return sum(p.numel() for p in self.parameters())
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Scores over the vocabulary from the last hidden states."""
+        return F.linear(norm(x), self.embed.weight, self.bias)
+
+    def hidden(self, tokens: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+        """Last hidden states [batch, time, width] and each layer's memory."""
+        time = tokens.shape[1]
+        if time > self.config.context:
+            raise errors.InputError(
+                f"a sequence of {time} tokens is longer than context={self.config.context}; raise context or cut it"
+            )
+        turn, mask = (self.cos[:time], self.sin[:time]), self.mask[:time, :time]
+        x, memory = norm(self.embed(tokens)), []
+        for layer in self.layers:
+            x, kept = layer(x, turn, mask)
+            memory.append(kept)
+        return x, memory
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits [batch, time, vocab] for tokens [batch, time]."""
+        return self.logits(self.hidden(tokens)[0])
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with any weight or with the shape."""
+        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def save(model: Causal, path: str | Path) -> Path:
+    """Write shape and weights to one file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".part")
+    torch.save({"config": asdict(model.config), "weights": model.state_dict()}, partial)
+    partial.replace(path)
+    return path
+
+
+def load(path: str | Path) -> Causal:
+    """Read a model written by `save`; only tensors and plain values are read, never code."""
+    stored = torch.load(Path(path), map_location="cpu", weights_only=True)
+    model = Causal(CausalConfig(**stored["config"]))
+    model.load_state_dict(stored["weights"])
+    return model.eval()
+
+
+class _Batch:
+    """Rows being sampled: their memory (keys and values), lengths, and last token. Rows come and go."""
+
+    def __init__(self, model: Causal) -> None:
+        self.model = model
+        self.index = np.zeros(0, dtype=np.int64)
+        self.length = torch.zeros(0, dtype=torch.long)
+        self.memory: list[list[Tensor]] = []
+
+    def admit(self, index: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Take new rows in, and return the logits [rows, vocab] for their first new token."""
+        length = torch.tensor([len(p) for p in prompts])
+        tokens = torch.zeros(len(prompts), int(length.max()), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            tokens[row, : len(prompt)] = torch.as_tensor(np.asarray(prompt, dtype=np.int64))
+        # Rows are padded on the right: a causal model never looks there, and later keys overwrite the padding.
+        x, memory = self.model.hidden(tokens)
+        rows, last = torch.arange(len(prompts)), length - 1
+        fresh = [[k, v, first[rows, last], second[rows, last]] for k, v, first, second in memory]
+        if len(self.index):
+            room = max(self.memory[0][0].shape[2], fresh[0][0].shape[2])
+            fresh = [
+                [
+                    torch.cat((widened(a, room), widened(b, room)))
+                    for a, b in zip(old[:2], new[:2], strict=True)
+                ]
+                + [torch.cat((a, b)) for a, b in zip(old[2:], new[2:], strict=True)]
+                for old, new in zip(self.memory, fresh, strict=True)
+            ]
+        self.memory = fresh
+        self.length = torch.cat((self.length, length))
+        self.index = np.concatenate((self.index, np.asarray(index, dtype=np.int64)))
+        return self.model.logits(x[rows, last])
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows but these."""
+        self.length, self.index = self.length[rows], self.index[rows.numpy()]
+        longest = int(self.length.max()) if len(rows) else 0
+        self.memory = [
+            [
+                k[:, :, :longest].index_select(0, rows),
+                v[:, :, :longest].index_select(0, rows),
+                a[rows],
+                b[rows],
+            ]
+            for k, v, a, b in self.memory
+        ]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Put one token a row behind the others, and return the logits [rows, vocab] for the next."""
+        model, at = self.model, self.length
+        longest = int(at.max()) + 1
+        if longest > self.memory[0][0].shape[2]:
+            room = min(model.config.context, max(longest, self.memory[0][0].shape[2] + 32))
+            for kept in self.memory:
+                kept[0], kept[1] = widened(kept[0], room), widened(kept[1], room)
+        turn = (model.cos[at][:, None, None], model.sin[at][:, None, None])
+        even = bool((at == at[0]).all())
+        rows = torch.arange(len(at))
+        # Rows of unequal length share the tensor; each must not see past its own end.
+        mask = None
+        if not even:
+            beyond = torch.arange(longest)[None] > at[:, None]
+            mask = torch.zeros(beyond.shape).masked_fill_(beyond, float("-inf"))[:, None, None]
+        x = norm(model.embed(tokens))
+        for layer, kept in zip(model.layers, self.memory, strict=True):
+            assert isinstance(layer, Layer)
+            first = norm(x)
+            q, k, v = layer.project(layer.mixed(first, kept[2], 0)[:, None], turn)
+            if even:
+                kept[0][:, :, longest - 1], kept[1][:, :, longest - 1] = k[:, :, 0], v[:, :, 0]
+            else:
+                kept[0][rows, :, at], kept[1][rows, :, at] = k[:, :, 0], v[:, :, 0]
+            mixed = attend(q, kept[0][:, :, :longest], kept[1][:, :, :longest], mask)
+            x = x + layer.out(mixed.transpose(1, 2).flatten(1))
+            second = norm(x)
+            x = x + layer.feed(layer.mixed(second, kept[3], 1))
+            kept[2], kept[3] = first, second
+        self.length = at + 1
+        return model.logits(x)
+
+
+def widened(x: Tensor, room: int) -> Tensor:
+    """A memory tensor [rows, heads, time, size] with room for more time."""
+    return F.pad(x, (0, 0, 0, room - x.shape[2])) if room > x.shape[2] else x
+
+
+def sharpen(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
+    """Probabilities after temperature, then top-k, then top-p (nucleus); temperature 0 is the most likely token."""
+    if temperature == 0:
+        return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+    logits = logits / temperature
+    if 0 < top_k < logits.shape[-1]:
+        floor = logits.topk(top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < floor, float("-inf"))
+    chances = torch.softmax(logits, dim=-1)
+    if top_p < 1:
+        ordered, order = chances.sort(dim=-1, descending=True)
+        outside = ordered.cumsum(-1) - ordered >= top_p  # the token that crosses top_p still belongs
+        chances = torch.zeros_like(chances).scatter(1, order, ordered.masked_fill(outside, 0.0))
+    return chances
+
+
+def draw(chances: Tensor, uniform: Tensor) -> Tensor:
+    """One token a row by the inverse distribution function; `chances` need not sum to one."""
+    steps = chances.double().cumsum(-1)
+    target = uniform[:, None].double() * steps[:, -1:]
+    token = torch.searchsorted(steps, target, right=True)[:, 0]
+    # Rounding may land past the last possible token; step back onto it.
+    last = chances.shape[-1] - 1 - chances.flip(-1).ne(0).to(torch.uint8).argmax(-1)
+    return torch.minimum(token, last)
+
+
+@torch.inference_mode()
+def sample(
+    model: Causal,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int | Sequence[int] = 128,
+    stop_token: int | None = None,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    banned: Sequence[int] = (),
+    seed: int | Sequence[int] = 0,
+    batch_size: int = 256,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Sampled]:
+    """Continue each prompt, in order of the prompts; they may differ in length.
+
+    `seed` is one number for the whole call, or one for each row: then a row's answer does not depend on its
+    neighbours (up to rounding). Finished rows leave the batch at once and waiting prompts take their places.
+    `banned` tokens are never drawn. Answers are cut where prompt and answer fill the model's context.
+    """
+    was_training = model.training
+    model.eval()
+    total, context = len(prompts), model.config.context
+    asked = [max_new_tokens] * total if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    for row, prompt in enumerate(prompts):
+        if not 0 < len(prompt) < context:
+            raise errors.InputError(
+                f"prompt {row} has {len(prompt)} tokens; between 1 and {context - 1} fit the model"
+            )
+    room = np.array([min(a, context - len(p)) for a, p in zip(asked, prompts, strict=True)], dtype=np.int64)
+    uniforms = _uniforms(seed, total, int(room.max(initial=0)))
+    tokens: list[list[int]] = [[] for _ in range(total)]
+    logprobs, finished = np.zeros(total), np.zeros(total, dtype=bool)
+    forbid = torch.tensor(list(banned), dtype=torch.long)
+    waiting = [int(i) for i in np.flatnonzero(room > 0)][::-1]
+    batch, logits, done = _Batch(model), torch.zeros(0, model.config.vocab_size), total - len(waiting)
+    while waiting or len(batch.index):
+        if waiting and len(batch.index) <= batch_size // 2:
+            new = [waiting.pop() for _ in range(min(len(waiting), batch_size - len(batch.index)))]
+            logits = torch.cat((logits, batch.admit(new, [prompts[i] for i in new])))
+        index = batch.index
+        made = np.array([len(tokens[i]) for i in index])
+        allowed = logits.index_fill(1, forbid, float("-inf")) if len(forbid) else logits
+        chosen = draw(sharpen(allowed, temperature, top_k, top_p), torch.from_numpy(uniforms[index, made]))
+        logprobs[index] += torch.log_softmax(logits, -1).gather(1, chosen[:, None])[:, 0].numpy()
+        for i, token in zip(index.tolist(), chosen.tolist(), strict=True):
+            if token == stop_token:
+                finished[i] = True
+            else:
+                tokens[i].append(token)
+        stay = torch.from_numpy(np.flatnonzero(~finished[index] & (made + 1 < room[index])))
+        if len(stay) < len(index):
+            done += len(index) - len(stay)
+            if progress:
+                progress("sample", done, total)
+            batch.keep(stay)
+            chosen = chosen[stay]
+        logits = batch.step(chosen) if len(stay) else logits[:0]
+    model.train(was_training)
+    counts = np.array([len(t) for t in tokens]) + finished
+    means = logprobs / np.maximum(counts, 1)
+    return [Sampled(tuple(t), float(m), bool(f)) for t, m, f in zip(tokens, means, finished, strict=True)]
+
+
+def _uniforms(seed: int | Sequence[int], rows: int, width: int) -> np.ndarray:
+    """Random numbers [rows, width] in [0, 1); a row with its own seed has its own stream."""
+    if isinstance(seed, int):
+        return np.random.default_rng(seed).random((rows, width))
+    return np.stack([np.random.default_rng(s).random(width) for s in seed]) if rows else np.zeros((0, width))
+
+
+@torch.inference_mode()
+def score(
+    model: Causal,
+    sequences: Sequence[Sequence[int]],
+    *,
+    prefix: int | Sequence[int] = 1,
+    batch_size: int = 256,
+) -> list[float]:
+    """Mean log-probability (nats a token) of each sequence's tokens from position `prefix` on, in order."""
+    was_training = model.training
+    model.eval()
+    starts = [prefix] * len(sequences) if isinstance(prefix, int) else list(prefix)
+    result = np.zeros(len(sequences))
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    for begin in range(0, len(order), batch_size):
+        rows = order[begin : begin + batch_size]
+        width = max(len(sequences[i]) for i in rows)
+        tokens = torch.zeros(len(rows), width, dtype=torch.long)
+        counted = torch.zeros(len(rows), width, dtype=torch.bool)
+        for row, i in enumerate(rows):
+            tokens[row, : len(sequences[i])] = torch.as_tensor(np.asarray(sequences[i], dtype=np.int64))
+            counted[row, max(1, starts[i]) : len(sequences[i])] = True
+        chances = torch.log_softmax(model(tokens[:, :-1]).float(), -1).gather(2, tokens[:, 1:, None])[..., 0]
+        sums, counts = (chances * counted[:, 1:]).sum(1), counted[:, 1:].sum(1).clamp(min=1)
+        result[rows] = (sums / counts).numpy()
+    model.train(was_training)
+    return [float(v) for v in result]
