@@ -92,12 +92,16 @@ class Note:
 
 @dataclass(frozen=True)
 class Headline:
-    """One figure that a reader takes away, with the sentence that explains it."""
+    """One figure that a reader takes away, with the sentence that explains it.
+
+    The Headline of the highest rank leads the page; among equals the first one does.
+    """
 
     value: str
     label: str
     detail: str = ""
     level: Level = "info"
+    rank: int = 0
 
 
 @dataclass(frozen=True)
