@@ -62,17 +62,25 @@ class Run:
 
         Inputs and settings must be Records, parts, frozen dataclasses, plain values or earlier results.
         """
-        name = stage.__name__
         described = _described(stage, inputs, settings)
-        home = self.folder / "steps" / f"{name}-{step_key(described)}"
+        home = self._home(described)
         if (home / "manifest.json").exists() and not self.fresh:
             found = load(home)
             if found is not None:
                 return found  # type: ignore[no-any-return]
         started = time.perf_counter()
         result = stage(*inputs, **settings)
-        save(result, home, stage=name, described=described, seconds=time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        save(result, home, stage=stage.__name__, described=described, seconds=seconds)
         return result
+
+    def home(self, stage: Callable[..., Any], *inputs: Any, **settings: Any) -> Path:
+        """Return the folder in which `step` keeps the result of these arguments."""
+        return self._home(_described(stage, inputs, settings))
+
+    def _home(self, described: Mapping[str, Any]) -> Path:
+        name = str(described["stage"]).rpartition(".")[2]
+        return self.folder / "steps" / f"{name}-{step_key(described)}"
 
     def work(self, name: str) -> Path:
         """Return a folder of the run for a stage's own journal or cache; made when it is missing."""
