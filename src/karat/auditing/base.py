@@ -1,4 +1,4 @@
-"""What a metric is: what it needs of a corpus, and how its value is asked for. It knows no metric, no statistics, no executor.
+"""What a metric is: what it needs of a corpus and how its value is asked for. Knows no metric and no statistics.
 
 A corpus is cut into G replicate groups (simple random samples of equal size). A metric sees a
 `Summary` and a table of masks: row k of `masks` says which groups are merged. The row of all True
@@ -46,8 +46,9 @@ class Need:
 def need(kind: str, **settings: Setting) -> Need:
     """Ask for a summary: need("ngrams", n=2, tokens="word").
 
-    Kinds: lengths(tokens), ngrams(n, tokens), duplicates(normalise), sample(limit), labels(),
-    embeddings(encoder); see karat.auditing.summaries for what each gives.
+    Kinds: lengths(tokens), ngrams(n, tokens), duplicates(normalise), postings(n, tokens, limit),
+    sample(limit), labels(), embeddings(encoder); karat.auditing.summaries says what each gives.
+    encoder="" stands for the encoder that the audit was called with.
     """
     return Need(kind, tuple(sorted(settings.items())))
 
@@ -72,20 +73,12 @@ class Fitted(Protocol):
     """An encoder that is ready: texts in, unit rows out. Must survive pickling."""
 
     @property
-    def identity(self) -> str:
+    def id(self) -> str:
         """The id of the model, which stands in the signature of every metric made with it."""
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 [n, d], each row of length one (or all zeros where there is nothing to encode)."""
-        ...
-
-
-class Encoder(Protocol):
-    """A part of the shelf `encoders`: settings first, then `fit` on the reference texts."""
-
-    def fit(self, texts: Sequence[str], *, seed: int = 0) -> Fitted:
-        """Learn what the encoder needs (a vocabulary, an SVD) or load its model."""
         ...
 
 

@@ -1,0 +1,168 @@
+"""Which records of two corpora are compared, and in which replicate group each stands. Knows no metric.
+
+Records are ordered by a hash of (seed, text, how often the text occurred before). That order is a
+simple random order which does not depend on the order of the file, and equal texts of two corpora
+fall on the same place. From it come three views of each corpus:
+
+    all       every record
+    records   the first n records, n the smaller number of both corpora
+    tokens    records until the smaller number of tokens of both corpora is reached, the last one cut
+
+Records of the reference that a view leaves over give a second, independent human sample of the same
+size (the spare), from which metrics learn what human data would get: the best value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from karat.auditing.summaries import OUT
+from karat.auditing.tokens import count_tokens, hash_strings, mix
+
+GROUPS = 20
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What the first pass learns of records: content uint64 [n], bytes int64 [n], tokens int64 [n] each."""
+
+    content: NDArray[np.uint64]
+    bytes: NDArray[np.int64]
+    tokens: Mapping[str, NDArray[np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of ranks [start, stop) of one corpus in one view; the last record keeps `last` tokens."""
+
+    start: int
+    stop: int
+    last: int | None = None
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One corpus, ordered and cut: for each view the part that is compared and the spare part, if any."""
+
+    order: NDArray[np.int64]  # positions of records, first by hash
+    keys: NDArray[np.uint64]  # the hash of each record, by position
+    views: Mapping[str, tuple[Part, Part | None]]
+
+    def members(self, view: str, groups: int) -> NDArray[np.uint8]:
+        """uint8 [n], by position: rank modulo G, plus G for spare records; OUT for the rest."""
+        out = np.full(len(self.order), OUT, np.uint8)
+        part, spare = self.views[view]
+        for piece, shift in ((part, 0), (spare, groups)):
+            if piece is not None:
+                out[self.order[piece.start : piece.stop]] = np.arange(len(piece)) % groups + shift
+        return out
+
+    def cuts(self, view: str) -> dict[int, int]:
+        """Position -> number of tokens kept, for the records that are cut to size."""
+        pieces = (piece for piece in self.views[view] if piece is not None and piece.last is not None)
+        return {int(self.order[piece.stop - 1]): int(piece.last or 0) for piece in pieces}
+
+
+def survey(texts: pa.Array, *, tokenisers: tuple[str, ...]) -> Surveyed:
+    """The first pass over one shard of texts."""
+    size = pc.binary_length(texts).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    counted = {name: count_tokens(texts, name) for name in tokenisers}
+    return Surveyed(hash_strings(texts), size, counted)
+
+
+def joined(shards: Sequence[Surveyed]) -> Surveyed:
+    """The surveys of all shards of a corpus, in order."""
+    return Surveyed(
+        np.concatenate([shard.content for shard in shards]),
+        np.concatenate([shard.bytes for shard in shards]),
+        {name: np.concatenate([shard.tokens[name] for shard in shards]) for name in shards[0].tokens},
+    )
+
+
+def record_keys(
+    content: NDArray[np.uint64], *, seed: int, tie: NDArray[np.uint64] | None = None
+) -> NDArray[np.uint64]:
+    """uint64 [n]: the hash of (seed, text, occurrence) of each record.
+
+    Copies of a text are numbered in the order of `tie` (a hash of the label, for instance), so that a
+    shuffled file gives each copy the same number.
+    """
+    n = len(content)
+    ties = np.zeros(n, np.uint64) if tie is None else tie
+    order = np.lexsort((np.arange(n), ties, content))
+    ordered = content[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if n else np.zeros(0, np.int64)
+    lengths = np.diff(np.r_[starts, n])
+    occurrence = np.empty(n, np.uint64)
+    occurrence[order] = (np.arange(n) - np.repeat(starts, lengths)).astype(np.uint64)
+    salt = mix(np.array([seed & (1 << 63) - 1], np.uint64))
+    return mix(mix(content ^ salt) + mix(occurrence + np.uint64(1)))
+
+
+def select(
+    candidate: Surveyed,
+    reference: Surveyed | None,
+    *,
+    keys: Sequence[NDArray[np.uint64]],
+    views: Sequence[str],
+) -> tuple[Selection, ...]:
+    """Order both corpora and cut them to equal size in each view (all, records, tokens:NAME)."""
+    corpora = [candidate] if reference is None else [candidate, reference]
+    orders = [np.argsort(key, kind="stable") for key in keys]
+    cut: list[dict[str, tuple[Part, Part | None]]] = [{} for _ in corpora]
+    for view in views:
+        for corpus, order, found, spare in zip(corpora, orders, cut, (False, True), strict=False):
+            n = len(corpus)
+            if view == "all" or reference is None:
+                found[view] = (Part(0, n), None)
+            elif view == "records":
+                size = min(map(len, corpora))
+                left = Part(size, 2 * size) if spare and 2 * size <= n else None
+                found[view] = (Part(0, size), left)
+            else:
+                name = view.removeprefix("tokens:")
+                size = int(min(one.tokens[name].sum() for one in corpora))
+                found[view] = _equal_tokens(corpus.tokens[name][order], size, spare)
+    return tuple(Selection(order, key, found) for order, key, found in zip(orders, keys, cut, strict=True))
+
+
+def replicate_groups(selections: Sequence[Selection]) -> int:
+    """G: 20, or as many as the smallest part of any view has records (at least 1)."""
+    parts = [part for one in selections for pieces in one.views.values() for part in pieces]
+    return max(1, min([GROUPS, *(len(part) for part in parts if part is not None)]))
+
+
+def _equal_tokens(tokens: NDArray[np.int64], size: int, spare: bool) -> tuple[Part, Part | None]:
+    """The ranks that hold the first `size` tokens, and the next `size`, if there are as many."""
+    running = np.cumsum(tokens)
+    part = _until(running, 0, 0, size)
+    if not spare or part.stop >= len(tokens):
+        return part, None
+    before = int(running[part.stop - 1]) if part.stop else 0
+    if int(running[-1]) - before < size or size == 0:
+        return part, None
+    return part, _until(running, part.stop, before, size)
+
+
+def _until(running: NDArray[np.int64], start: int, before: int, size: int) -> Part:
+    """From rank `start` to the record that brings the tokens after `before` to `size`."""
+    if size == 0:
+        return Part(start, len(running))  # nothing but empty texts: all of them
+    last = int(np.searchsorted(running, before + size, side="left"))
+    surplus = int(running[last]) - before - size
+    held = int(running[last] - (running[last - 1] if last else 0))
+    # empty records after the last one that counts cost nothing and are part of an uncut corpus
+    stop = len(running) if surplus == 0 and int(running[-1]) == before + size else last + 1
+    return Part(start, stop, held - surplus if surplus else None)

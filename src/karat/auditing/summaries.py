@@ -1,0 +1,497 @@
+"""Mergeable summaries of a corpus, one kind a class, split by replicate group. Knows no metric, no executor.
+
+A shard of a corpus gives one partial summary a need; partial summaries merge in any grouping; the
+merged ones of candidate, reference and spare reference are stacked, their groups numbered one after
+the other, and a metric is given a window on them:
+
+    groups   0 .. G-1     candidate
+             G .. 2G-1    reference
+            2G .. 3G-1    spare reference records, where there are enough
+
+so that one window over the first 2G groups is the pool from which chance is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from karat.auditing import tokens as token_tools
+from karat.auditing.base import Fitted, Masks, Need, Values
+from karat.auditing.grams import GramKeys, StackedGrams, stack_grams
+from karat.auditing.postings import PostingsPart, StackedPostings, collect_postings, stack_postings
+from karat.auditing.tokens import Tokens
+
+OUT = 255  # the group of a record that a view does not select
+MAX_LABELS = 1000  # beyond this a field is no class label, and sums a label would outgrow the corpus
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A few thousand records on their way to a worker: columns, and which view takes which record."""
+
+    texts: pa.Array
+    ids: tuple[str, ...]
+    labels: tuple[str | None, ...] | None
+    keys: NDArray[np.uint64]  # the hash that orders the records
+    content: NDArray[np.uint64]  # the hash of the text alone
+    clusters: NDArray[np.uint64]  # records of one cluster share a source and are never split
+    members: Mapping[str, NDArray[np.uint8]]  # view -> group of each record, or OUT
+    side: int  # G: groups 0 .. G-1 are the corpus, G .. 2G-1 its spare records
+    cuts: Mapping[str, Mapping[int, int]]  # view -> record -> number of tokens kept
+    encoders: Mapping[str, Fitted] = field(default_factory=dict)
+    _tokens: dict[tuple[str, str], Tokens] = field(default_factory=dict, repr=False, compare=False)
+
+    def groups(self, need: Need) -> NDArray[np.uint8]:
+        """uint8 [n]: the replicate group of each record in the need's view."""
+        return self.members[view_key(need)]
+
+    def tokens(self, need: Need) -> Tokens:
+        """The hashed tokens of all texts, the last record of the view cut to size; made once."""
+        tokeniser = str(need.get("tokens", "word"))
+        whole = self._tokens.get((tokeniser, ""))
+        if whole is None:
+            whole = self._tokens[tokeniser, ""] = token_tools.tokenise(self.texts, tokeniser)
+        view = view_key(need)
+        if not self.cuts.get(view):
+            return whole
+        if (tokeniser, view) not in self._tokens:
+            self._tokens[tokeniser, view] = token_tools.cut(whole, dict(self.cuts[view]))
+        return self._tokens[tokeniser, view]
+
+
+def view_key(need: Need) -> str:
+    """The name of the selection that a need looks at; equal tokens depend on the tokeniser."""
+    return f"tokens:{need.get('tokens', 'word')}" if need.view == "tokens" else need.view
+
+
+class Stacked(Protocol):
+    """The summaries of all corpora of an audit, of one kind."""
+
+    def window(self, start: int, stop: int) -> Any:
+        """What a metric is given: the groups start .. stop-1, renumbered from 0."""
+        ...
+
+
+class Kind(Protocol):
+    """How one kind of summary is collected, merged and stacked."""
+
+    def collect(self, shard: Shard, need: Need) -> Any:
+        """The partial summary of one shard; must survive pickling."""
+        ...
+
+    def merge(self, one: Any, other: Any) -> Any:
+        """The partial summary of both shards together."""
+        ...
+
+    def stack(self, corpora: Sequence[Any], offsets: Sequence[int], groups: int) -> Stacked:
+        """All corpora side by side: the groups of corpus i are moved by offsets[i]."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------- lengths
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How many records have each length in tokens: lengths int64 [U], counts int64 [G, U]."""
+
+    lengths: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def window(self, start: int, stop: int) -> Lengths:
+        """The same for a range of groups."""
+        return Lengths(self.lengths, self.counts[start:stop])
+
+    def records(self, masks: Masks) -> Values:
+        """float64 [K]: the number of records under each mask."""
+        return np.asarray(masks @ self.counts.sum(axis=1), dtype=np.float64)
+
+    def totals(self, masks: Masks) -> Values:
+        """float64 [K]: the number of tokens under each mask."""
+        return np.asarray(masks @ (self.counts @ self.lengths), dtype=np.float64)
+
+    def quantiles(self, share: float, masks: Masks) -> Values:
+        """float64 [K]: the shortest length that at least `share` of the records do not exceed."""
+        under = np.cumsum(masks.astype(np.int64) @ self.counts, axis=1)
+        if under.shape[1] == 0:
+            return np.full(len(masks), np.nan)
+        total = under[:, -1:]
+        index = np.argmax(under >= np.maximum(share * total, 1), axis=1)
+        return np.where(total[:, 0] > 0, self.lengths[index].astype(np.float64), np.nan)
+
+
+class LengthsKind:
+    """Lengths of records in tokens (setting tokens), as one exact histogram a group."""
+
+    def collect(self, shard: Shard, need: Need) -> NDArray[np.uint64]:
+        group = shard.groups(need)
+        chosen = group != OUT
+        length = shard.tokens(need).lengths[chosen].astype(np.uint64)
+        return np.sort((length << np.uint64(8)) | group[chosen].astype(np.uint64))
+
+    def merge(self, one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        return np.sort(np.concatenate([one, other]), kind="stable")
+
+    def stack(self, corpora: Sequence[NDArray[np.uint64]], offsets: Sequence[int], groups: int) -> Lengths:
+        moved = [part + np.uint64(shift) for part, shift in zip(corpora, offsets, strict=True)]
+        packed = np.concatenate(moved)
+        lengths, where = np.unique((packed >> np.uint64(8)).astype(np.int64), return_inverse=True)
+        counts = np.zeros((groups, len(lengths)), np.int64)
+        np.add.at(counts, ((packed & np.uint64(255)).astype(np.int64), where), 1)
+        return Lengths(lengths, counts)
+
+
+# ------------------------------------------------------------------------- n-grams and duplicates
+
+
+class NgramsKind:
+    """Counts of the n-grams of tokens (settings n, tokens), exact up to hash collisions."""
+
+    def collect(self, shard: Shard, need: Need) -> GramKeys:
+        hashes, owner = token_tools.ngrams(shard.tokens(need), int(need.get("n", 1)))
+        group = shard.groups(need)[owner]
+        chosen = group != OUT
+        if not chosen.all():
+            hashes, group = hashes[chosen], group[chosen]
+        return GramKeys.of(hashes, group)
+
+    def merge(self, one: GramKeys, other: GramKeys) -> GramKeys:
+        return one.merged(other)
+
+    def stack(self, corpora: Sequence[GramKeys], offsets: Sequence[int], groups: int) -> StackedGrams:
+        return stack_grams(corpora, offsets, groups)
+
+
+class DuplicatesKind(NgramsKind):
+    """Counts of whole texts (setting normalise): types are distinct texts, totals are records."""
+
+    def collect(self, shard: Shard, need: Need) -> GramKeys:
+        group = shard.groups(need)
+        chosen = group != OUT
+        content = shard.content
+        if need.get("normalise", False):
+            content = token_tools.hash_strings(token_tools.normalise(shard.texts))
+        return GramKeys.of(content[chosen], group[chosen])
+
+
+class PostingsKind:
+    """Which of the first `limit` records holds which n-gram how often, for orders 1 .. n."""
+
+    def collect(self, shard: Shard, need: Need) -> PostingsPart:
+        group = shard.groups(need)
+        chosen = np.flatnonzero(group != OUT)
+        return collect_postings(
+            shard.tokens(need),
+            chosen,
+            shard.keys,
+            group,
+            n=int(need.get("n", 4)),
+            limit=int(need.get("limit", 0)),
+            side=shard.side,
+        )
+
+    def merge(self, one: PostingsPart, other: PostingsPart) -> PostingsPart:
+        return one.merged(other)
+
+    def stack(self, corpora: Sequence[PostingsPart], offsets: Sequence[int], groups: int) -> StackedPostings:
+        return stack_postings(corpora, offsets, groups)
+
+
+# ----------------------------------------------------------------------------------------- sample
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The first `limit` records by hash, in hash order: a simple random sample that says whom it holds."""
+
+    texts: tuple[str, ...]
+    ids: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    groups: NDArray[np.int64]
+    keys: NDArray[np.uint64]  # the hash by which records are ordered; equal for equal texts of two corpora
+    content: NDArray[np.uint64]  # the hash of the text alone
+    clusters: NDArray[np.uint64]  # records made from one source share a cluster
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def window(self, start: int, stop: int) -> Sample:
+        """The records of a range of groups."""
+        return self.take(np.flatnonzero((self.groups >= start) & (self.groups < stop)), start)
+
+    def take(self, chosen: NDArray[np.int64], shift: int = 0) -> Sample:
+        """The records at these positions; groups are renumbered to begin at `shift`."""
+        return Sample(
+            tuple(self.texts[i] for i in chosen),
+            tuple(self.ids[i] for i in chosen),
+            tuple(self.labels[i] for i in chosen),
+            self.groups[chosen] - shift,
+            self.keys[chosen],
+            self.content[chosen],
+            self.clusters[chosen],
+        )
+
+    def first(self, limit: int, side: int) -> Sample:
+        """In hash order, and no more than `limit` records of each side of `side` groups."""
+        order = np.argsort(self.keys, kind="stable")
+        if limit > 0:
+            segment = self.groups[order] // side
+            kept = [order[segment == s][:limit] for s in np.unique(segment)]
+            order = np.concatenate(kept) if kept else order
+        return self.take(order)
+
+    def joined(self, other: Sample) -> Sample:
+        """The records of both."""
+        return Sample(
+            self.texts + other.texts,
+            self.ids + other.ids,
+            self.labels + other.labels,
+            np.concatenate([self.groups, other.groups]),
+            np.concatenate([self.keys, other.keys]),
+            np.concatenate([self.content, other.content]),
+            np.concatenate([self.clusters, other.clusters]),
+        )
+
+
+@dataclass(frozen=True)
+class SamplePart:
+    """A sample on its way: with its limit and the number of groups of one side."""
+
+    sample: Sample
+    limit: int
+    side: int
+
+
+class SampleKind:
+    """The texts, labels and ids of the first `limit` records by hash (0: all of them)."""
+
+    def collect(self, shard: Shard, need: Need) -> SamplePart:
+        group = shard.groups(need)
+        chosen = np.flatnonzero(group != OUT)
+        limit, side = int(need.get("limit", 0)), shard.side
+        everyone = Sample(
+            tuple(text or "" for text in shard.texts.take(pa.array(chosen)).to_pylist()),
+            tuple(shard.ids[i] for i in chosen),
+            tuple(shard.labels[i] for i in chosen) if shard.labels is not None else (None,) * len(chosen),
+            group[chosen].astype(np.int64),
+            shard.keys[chosen],
+            shard.content[chosen],
+            shard.clusters[chosen],
+        )
+        return SamplePart(everyone.first(limit, side), limit, side)
+
+    def merge(self, one: SamplePart, other: SamplePart) -> SamplePart:
+        return SamplePart(one.sample.joined(other.sample).first(one.limit, one.side), one.limit, one.side)
+
+    def stack(self, corpora: Sequence[SamplePart], offsets: Sequence[int], groups: int) -> Sample:
+        total: Sample | None = None
+        for part, shift in zip(corpora, offsets, strict=True):
+            moved = replace(part.sample, groups=part.sample.groups + shift)
+            total = moved if total is None else total.joined(moved)
+        assert total is not None
+        return total
+
+
+# ----------------------------------------------------------------------------------------- labels
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How many records have each label: names [C] in order, counts int64 [G, C], unlabelled [G]."""
+
+    names: tuple[str, ...]
+    counts: NDArray[np.int64]
+    unlabelled: NDArray[np.int64]
+
+    def window(self, start: int, stop: int) -> Labels:
+        """The same for a range of groups; labels of the other corpora stay, with count 0."""
+        return Labels(self.names, self.counts[start:stop], self.unlabelled[start:stop])
+
+
+class LabelsKind:
+    """A table of labels by group; records without a label are counted apart."""
+
+    def collect(self, shard: Shard, need: Need) -> dict[str, NDArray[np.int64]]:
+        group = shard.groups(need)
+        table: dict[str, NDArray[np.int64]] = {}
+        labels = _label_array(shard)
+        for name in np.unique(labels):
+            chosen = group[(labels == name) & (group != OUT)]
+            table[str(name)] = np.bincount(chosen, minlength=256)
+        return table
+
+    def merge(
+        self, one: dict[str, NDArray[np.int64]], other: dict[str, NDArray[np.int64]]
+    ) -> dict[str, NDArray[np.int64]]:
+        both = dict(one)
+        for name, counts in other.items():
+            both[name] = both[name] + counts if name in both else counts
+        return both
+
+    def stack(
+        self, corpora: Sequence[dict[str, NDArray[np.int64]]], offsets: Sequence[int], groups: int
+    ) -> Labels:
+        names = sorted({name for table in corpora for name in table if name != _NONE})
+        counts = np.zeros((groups, len(names) + 1), np.int64)
+        for table, shift in zip(corpora, offsets, strict=True):
+            for column, name in enumerate([*names, _NONE]):
+                if name in table:
+                    counts[shift:, column] += table[name][: groups - shift]
+        return Labels(tuple(names), counts[:, :-1], counts[:, -1])
+
+
+_NONE = "\x00none"
+
+
+def _label_array(shard: Shard) -> NDArray[Any]:
+    if shard.labels is None:
+        return np.full(len(shard.ids), _NONE, dtype=object)
+    return np.array([_NONE if label is None else str(label) for label in shard.labels], dtype=object)
+
+
+# ------------------------------------------------------------------------------------- embeddings
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Sums of unit vectors a group and label: what every mean of pairwise cosines is made of.
+
+    labels [L] ("" holds records without a label), counts int64 [G, L], sums float64 [G, L, d] of the
+    vectors, squares float64 [G, L] of their squared lengths (the pairs of a record with itself).
+    """
+
+    encoder: str
+    labels: tuple[str, ...]
+    counts: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    def window(self, start: int, stop: int) -> Embeddings:
+        """The same for a range of groups."""
+        rows = slice(start, stop)
+        return Embeddings(self.encoder, self.labels, self.counts[rows], self.sums[rows], self.squares[rows])
+
+
+class EmbeddingsKind:
+    """Sums of the vectors of an encoder (setting encoder), which was fitted before the pass began."""
+
+    def collect(self, shard: Shard, need: Need) -> Embeddings:
+        encoder = shard.encoders[str(need.get("encoder", ""))]
+        group = shard.groups(need)
+        chosen = np.flatnonzero(group != OUT)
+        texts = [text or "" for text in shard.texts.take(pa.array(chosen)).to_pylist()]
+        labels = _label_array(shard)[chosen]
+        labels[labels == _NONE] = ""
+        names, column = np.unique(labels.astype(str), return_inverse=True)
+        side = int(group[chosen].max()) + 1 if len(chosen) else 1
+        rows = encoder.encode(texts).astype(np.float64)
+        place = group[chosen].astype(np.int64)
+        return _embedding_sums(encoder.id, tuple(map(str, names)), rows, place, column, side)
+
+    def merge(self, one: Embeddings, other: Embeddings) -> Embeddings:
+        return _stack_embeddings([one, other], [0, 0], max(len(one.counts), len(other.counts)))
+
+    def stack(self, corpora: Sequence[Embeddings], offsets: Sequence[int], groups: int) -> Embeddings:
+        return _stack_embeddings(corpora, offsets, groups)
+
+
+def _embedding_sums(
+    encoder: str,
+    names: tuple[str, ...],
+    rows: NDArray[np.float64],
+    group: NDArray[np.int64],
+    column: NDArray[np.int64],
+    side: int,
+) -> Embeddings:
+    cell = group * max(len(names), 1) + column
+    shape = (side, len(names))
+    size = side * len(names)
+    order = np.argsort(cell, kind="stable")
+    sums = np.zeros((size, rows.shape[1] if rows.ndim == 2 else 0))
+    if len(order):
+        starts = np.flatnonzero(np.r_[True, np.diff(cell[order]) > 0])
+        sums[cell[order][starts]] = np.add.reduceat(rows[order], starts, axis=0)
+    norms = np.einsum("nd,nd->n", rows, rows)
+    squares = np.bincount(cell, weights=norms, minlength=size).astype(np.float64)
+    counts = np.bincount(cell, minlength=size)
+    return Embeddings(encoder, names, counts.reshape(shape), sums.reshape(*shape, -1), squares.reshape(shape))
+
+
+def _stack_embeddings(corpora: Sequence[Embeddings], offsets: Sequence[int], groups: int) -> Embeddings:
+    names = sorted({name for part in corpora for name in part.labels})
+    width = max(part.sums.shape[2] for part in corpora)
+    counts = np.zeros((groups, len(names)), np.int64)
+    sums = np.zeros((groups, len(names), width))
+    squares = np.zeros((groups, len(names)))
+    for part, shift in zip(corpora, offsets, strict=True):
+        if part.counts.size == 0:
+            continue
+        rows = np.arange(len(part.counts)) + shift
+        columns = np.array([names.index(name) for name in part.labels])
+        cells = np.ix_(rows, columns)
+        counts[cells] += part.counts
+        sums[cells] += part.sums
+        squares[cells] += part.squares
+    return Embeddings(corpora[0].encoder, tuple(names), counts, sums, squares)
+
+
+KINDS: dict[str, Kind] = {
+    "lengths": LengthsKind(),
+    "ngrams": NgramsKind(),
+    "duplicates": DuplicatesKind(),
+    "postings": PostingsKind(),
+    "sample": SampleKind(),
+    "labels": LabelsKind(),
+    "embeddings": EmbeddingsKind(),
+}
+
+
+def collect(shard: Shard, *, needs: tuple[Need, ...]) -> tuple[Any, ...]:
+    """The partial summaries of one shard, in the order of the needs."""
+    return tuple(KINDS[need.kind].collect(shard, need) for need in needs)
+
+
+def merge(one: tuple[Any, ...], other: tuple[Any, ...], *, needs: tuple[Need, ...]) -> tuple[Any, ...]:
+    """Two tuples of partial summaries into one."""
+    return tuple(KINDS[need.kind].merge(a, b) for need, a, b in zip(needs, one, other, strict=True))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A range of groups of all stacked summaries, seen through one view: what metrics call a summary."""
+
+    stacked: Mapping[Need, Stacked]
+    view: str
+    start: int
+    stop: int
+    records: int
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """What an empty setting stands for: {"encoder": "lsa"}."""
+
+    @property
+    def groups(self) -> int:
+        """The number of replicate groups."""
+        return self.stop - self.start
+
+    @cached_property
+    def _seen(self) -> dict[Need, Any]:
+        return {}
+
+    def __getitem__(self, wanted: Need) -> Any:
+        key = resolve(wanted, self.view, self.defaults)
+        if key not in self._seen:
+            self._seen[key] = self.stacked[key].window(self.start, self.stop)
+        return self._seen[key]
+
+
+def resolve(need: Need, view: str, defaults: Mapping[str, str]) -> Need:
+    """A need as it is collected: with its view, and empty settings filled in."""
+    settings = tuple((k, defaults.get(k, v) if v == "" else v) for k, v in need.settings)
+    return Need(need.kind, settings, view)  # type: ignore[arg-type]
