@@ -1,4 +1,4 @@
-"""What a metric is: what it needs of a corpus and how its value is asked for. Knows no metric and no statistics.
+"""What a metric is: what it needs of a corpus and how its value is asked for. Knows no metric, no statistics.
 
 A corpus is cut into G replicate groups (simple random samples of equal size). A metric sees a
 `Summary` and a table of masks: row k of `masks` says which groups are merged. The row of all True
@@ -83,6 +83,15 @@ class Fitted(Protocol):
 
 
 @dataclass(frozen=True)
+class Telling:
+    """One record that shows best what a metric sees: its key, how much, and why in a few words."""
+
+    key: int
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class Context:
     """What a comparison may know besides the two summaries."""
 
@@ -90,7 +99,6 @@ class Context:
     budget: str = "medium"
     mode: str = "proper"
     groups: int = 20
-    permutations: int = 100
     spare: Summary | None = None
     """Reference records not used in the comparison, as many again; None where too few are left."""
 
@@ -112,6 +120,8 @@ class Comparison:
     """Further figures by name, for example the most telling features and their weights."""
     extra: Mapping[str, Setting] = field(default_factory=dict)
     """What else belongs into the signature, for example sample=2000."""
+    telling: tuple[Telling, ...] = ()
+    """Candidate records that show the difference best, the most telling first."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,8 @@ class Metric:
     """Whether the value makes sense on the records of one label alone."""
     default: ClassVar[bool] = True
     """Whether `karat audit` runs it when no metrics are named."""
+    permutations: ClassVar[int] = 100
+    """The most random halves drawn for `chance`; fewer where a value is dear."""
     paper: ClassVar[Mapping[str, Setting]] = {}
     """The settings of the published definition, used by mode="paper"."""
     higher: ClassVar[str] = ""
@@ -163,6 +175,10 @@ class Metric:
     def extra(self, summary: Summary) -> dict[str, Setting]:
         """What else belongs into the signature: the sample size, the id of the encoder."""
         return {}
+
+    def telling(self, summary: Summary, limit: int) -> tuple[Telling, ...]:
+        """At most `limit` records that show best what the metric sees, the most telling first."""
+        return ()
 
     def best(self, summary: Summary) -> float | None:
         """What an ideal corpus gets, where that is known without data; None asks the human data."""

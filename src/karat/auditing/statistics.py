@@ -1,0 +1,337 @@
+"""Every interval, test and baseline of karat. Knows numbers only: no text, no metric, no record.
+
+scipy is imported inside functions, because `import karat` must stay quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+# -------------------------------------------------------------------------------- quantiles, tails
+
+
+def normal_quantile(share: float) -> float:
+    """The value below which a standard normal variable falls with probability `share`."""
+    from scipy.special import ndtri
+
+    return float(ndtri(share))
+
+
+def normal_p(z: float) -> float:
+    """The two-sided p-value of a standard normal statistic."""
+    from scipy.special import ndtr
+
+    return float(2 * ndtr(-abs(z)))
+
+
+def t_quantile(share: float, df: float) -> float:
+    """The quantile of Student's t with `df` degrees of freedom (they need not be whole)."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, share))
+
+
+def t_p(t: float, df: float) -> float:
+    """The two-sided p-value of a t statistic."""
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(df, -abs(t)))
+
+
+# ------------------------------------------------------------------------ replicate groups: masks
+
+
+def leave_one_out(groups: int) -> Flags:
+    """bool [G, G]: row g merges all groups but g."""
+    return ~np.eye(groups, dtype=np.bool_)
+
+
+def random_halves(groups: int, *, trials: int, seed: int) -> Flags:
+    """bool [trials, 2G]: random halves of 2G pooled groups, each with G groups."""
+    rng = np.random.default_rng(seed)
+    order = np.argsort(rng.random((trials, 2 * groups)), axis=1)
+    masks = np.zeros((trials, 2 * groups), np.bool_)
+    np.put_along_axis(masks, order[:, :groups], True, axis=1)
+    return masks
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its standard error and the degrees of freedom that the error was found with."""
+
+    value: float
+    error: float
+    df: float
+
+    def interval(
+        self, *, level: float = 0.95, bounds: tuple[float | None, float | None] = (None, None)
+    ) -> tuple[float, float] | None:
+        """value ± t(df) * error, cut to the range of the value; None where there is no error to speak of."""
+        if not (np.isfinite(self.value) and np.isfinite(self.error)) or self.df < 1:
+            return None
+        reach = t_quantile(0.5 + level / 2, self.df) * self.error
+        low, high = self.value - reach, self.value + reach
+        if bounds[0] is not None:
+            low = max(low, bounds[0])
+        if bounds[1] is not None:
+            high = min(high, bounds[1])
+        return low, high
+
+
+def jackknife(value: float, left_out: ArrayLike) -> Estimate:
+    """The delete-a-group jackknife: `left_out` [G] are the values with one group left out each.
+
+    Var = (G - 1)/G * sum (v_g - mean v)^2, with G - 1 degrees of freedom. The groups are simple random
+    samples, so this holds for any smooth statistic; for symmetric ones it errs on the wide side.
+    Sources: Quenouille 1956; Kott 2001, The delete-a-group jackknife; Efron and Stein 1981 (bias upward).
+    """
+    values = np.asarray(left_out, dtype=np.float64)
+    groups = len(values)
+    if groups < 2 or not np.isfinite(values).all():
+        return Estimate(value, float("nan"), 0)
+    spread = float(((values - values.mean()) ** 2).sum())
+    return Estimate(value, float(np.sqrt((groups - 1) / groups * spread)), groups - 1)
+
+
+# ------------------------------------------------------------------------------------ differences
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One side minus the other, with its standard error, interval and p-value."""
+
+    value: float
+    error: float
+    df: float
+    interval: tuple[float, float] | None
+    p: float | None
+
+
+def difference(one: Estimate, other: Estimate, *, level: float = 0.95) -> Difference:
+    """The difference of two independent estimates (Welch 1947; degrees of freedom by Satterthwaite 1946).
+
+    Two values that are equal have p = 1, also when neither has an error; two that differ without any
+    error (counts of the same size on one side) have no p.
+    """
+    value = one.value - other.value
+    error = float(np.hypot(one.error, other.error))
+    if not np.isfinite(value):
+        return Difference(value, error, 0, None, None)
+    if value == 0:
+        return Difference(0.0, error, min(one.df, other.df), None, 1.0)
+    if not np.isfinite(error) or error <= 1e-12 * abs(value):
+        return Difference(value, error, 0, None, None)
+    shares = sum(e.error**4 / e.df for e in (one, other) if e.df > 0 and e.error > 0)
+    df = error**4 / shares
+    reach = t_quantile(0.5 + level / 2, df) * error
+    return Difference(value, error, df, (value - reach, value + reach), t_p(value / error, df))
+
+
+def paired_difference(one: ArrayLike, other: ArrayLike, *, level: float = 0.95) -> Difference:
+    """The mean of one - other over pairs, by the paired t-test (Student 1908)."""
+    gaps = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    n = len(gaps)
+    mean = float(gaps.mean()) if n else float("nan")
+    if n < 2:
+        return Difference(mean, float("nan"), 0, None, None)
+    error = float(gaps.std(ddof=1) / np.sqrt(n))
+    if error == 0:
+        return Difference(mean, 0.0, n - 1, (mean, mean), 1.0 if mean == 0 else 0.0)
+    reach = t_quantile(0.5 + level / 2, n - 1) * error
+    return Difference(mean, error, n - 1, (mean - reach, mean + reach), t_p(mean / error, n - 1))
+
+
+def permutation_p(observed: float, null: ArrayLike, *, two_sided: bool = True) -> float:
+    """The share of null values at least as far out as the observed one, the observed one counted in.
+
+    (1 + #extreme) / (1 + trials) is a valid p-value; without the 1 it is not (Phipson and Smyth 2010).
+    Two-sided: distance from the mean of the null.
+    """
+    values = np.asarray(null, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if two_sided:
+        centre = values.mean() if len(values) else 0.0
+        extreme = int((np.abs(values - centre) >= abs(observed - centre) - 1e-12).sum())
+    else:
+        extreme = int((values >= observed - 1e-12).sum())
+    return (1 + extreme) / (1 + len(values))
+
+
+def equivalence_p(gap: Estimate, margin: float) -> float:
+    """The p-value of "the difference is at least `margin` wide" (two one-sided tests, Schuirmann 1987)."""
+    from scipy.special import stdtr
+
+    if gap.error == 0:
+        return 0.0 if abs(gap.value) < margin else 1.0
+    below = (gap.value - margin) / gap.error
+    above = (-gap.value - margin) / gap.error
+    return float(max(stdtr(gap.df, below), stdtr(gap.df, above)))
+
+
+def standardised(one: ArrayLike, other: ArrayLike) -> float:
+    """Hedges' g: the difference of means in pooled standard deviations, corrected for small samples."""
+    a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    df = len(a) + len(b) - 2
+    if df < 1:
+        return float("nan")
+    pooled = np.sqrt((((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum()) / df)
+    if pooled == 0:
+        return 0.0 if a.mean() == b.mean() else float("nan")
+    return float((a.mean() - b.mean()) / pooled * (1 - 3 / (4 * df - 1)))
+
+
+# ----------------------------------------------------------------------------------- many at once
+
+
+def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """Holm's step-down adjustment (1979): flag what stays below alpha, and the chance of any false flag is alpha.
+
+    None stays None and does not count as a test.
+    """
+    tested = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    running = 0.0
+    for rank, (p, i) in enumerate(tested):
+        running = max(running, min(1.0, (len(tested) - rank) * p))
+        adjusted[i] = running
+    return tuple(adjusted)
+
+
+def benjamini_hochberg(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """Adjusted p-values that bound the share of false finds (Benjamini and Hochberg 1995)."""
+    tested = sorted(((p, i) for i, p in enumerate(p_values) if p is not None), reverse=True)
+    adjusted: list[float | None] = [None] * len(p_values)
+    running = 1.0
+    for below, (p, i) in enumerate(tested):
+        running = min(running, p * len(tested) / (len(tested) - below))
+        adjusted[i] = running
+    return tuple(adjusted)
+
+
+# --------------------------------------------------------------------------------------- bootstrap
+
+
+def percentile_interval(draws: ArrayLike, *, level: float = 0.95) -> tuple[float, float] | None:
+    """The middle `level` of bootstrap draws (Efron 1979); None where fewer than two are finite."""
+    values = np.asarray(draws, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return None
+    low, high = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def bootstrap(
+    n: int, statistic: Callable[[NDArray[np.int64]], float], *, trials: int = 1000, seed: int = 0
+) -> Floats:
+    """float64 [trials]: the statistic on n indices drawn with replacement (Efron 1979)."""
+    rng = np.random.default_rng(seed)
+    return np.array([statistic(rng.integers(0, n, n)) for _ in range(trials)], dtype=np.float64)
+
+
+def poisson_weights(n: int, *, trials: int, seed: int = 0) -> NDArray[np.float32]:
+    """float32 [trials, n] of Poisson(1) weights: the bootstrap of sums that are collected in one pass.
+
+    Sources: Hanley and MacGibbon 2006; Chamandy et al. 2012.
+    """
+    return np.random.default_rng(seed).poisson(1.0, (trials, n)).astype(np.float32)
+
+
+def poisson_bootstrap(values: ArrayLike, *, trials: int = 1000, seed: int = 0) -> Floats:
+    """float64 [trials]: bootstrap draws of the mean of `values`, by Poisson weights in one product."""
+    rows = np.asarray(values, dtype=np.float64)
+    weights = poisson_weights(len(rows), trials=trials, seed=seed)
+    total = weights.sum(axis=1, dtype=np.float64)
+    return np.asarray((weights @ rows) / np.where(total > 0, total, np.nan), dtype=np.float64)
+
+
+def cluster_bootstrap(
+    clusters: ArrayLike,
+    statistic: Callable[[NDArray[np.int64]], float],
+    *,
+    trials: int = 1000,
+    seed: int = 0,
+) -> Floats:
+    """float64 [trials]: whole clusters are drawn with replacement, since their rows are not independent.
+
+    `clusters` [n] names the cluster of each row; the statistic is given the row numbers of a draw.
+    Source: Cameron, Gelbach and Miller 2008.
+    """
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    order = np.argsort(member, kind="stable")
+    rows = np.split(order, np.flatnonzero(np.diff(member[order])) + 1)
+    rng = np.random.default_rng(seed)
+    draws = [
+        statistic(np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))]))
+        for _ in range(trials)
+    ]
+    return np.array(draws, dtype=np.float64)
+
+
+# ------------------------------------------------------------------------------ shares and ranking
+
+
+def wilson(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float] | None:
+    """Wilson's score interval (1927) for a share of independent trials; None for n = 0."""
+    if n == 0:
+        return None
+    z = normal_quantile(0.5 + level / 2)
+    share = hits / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return float(max(0.0, centre - reach)), float(min(1.0, centre + reach))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The area under the ROC curve with DeLong's error, interval and p-value against 0.5."""
+
+    auc: float
+    error: float
+    interval: tuple[float, float] | None
+    p: float | None
+
+
+def auc(positive: ArrayLike, negative: ArrayLike, *, level: float = 0.95) -> Ranking:
+    """P(positive score > negative score), ties counted half, in O(n log n).
+
+    Source: DeLong, DeLong and Clarke-Pearson 1988; midranks as in Sun and Xu 2014. The interval is formed
+    on the logit scale, so that it stays inside [0, 1] and covers when the area is near 1.
+    """
+    ahead, behind = np.asarray(positive, dtype=np.float64), np.asarray(negative, dtype=np.float64)
+    m, n = len(ahead), len(behind)
+    if m == 0 or n == 0:
+        return Ranking(float("nan"), float("nan"), None, None)
+    both = midranks(np.concatenate([ahead, behind]))
+    over = (both[:m] - midranks(ahead)) / n  # share of negatives below each positive
+    under = 1 - (both[m:] - midranks(behind)) / m  # share of positives above each negative
+    area = float(over.mean())
+    if m < 2 or n < 2:
+        return Ranking(area, float("nan"), None, None)
+    error = float(np.sqrt(over.var(ddof=1) / m + under.var(ddof=1) / n))
+    if error == 0:
+        return Ranking(area, 0.0, (area, area), 1.0 if area == 0.5 else 0.0)
+    z = normal_quantile(0.5 + level / 2)
+    if 0 < area < 1:
+        centre, reach = np.log(area / (1 - area)), z * error / (area * (1 - area))
+        ends = 1 / (1 + np.exp(-np.clip([centre - reach, centre + reach], -700, 700)))
+        interval = (float(ends[0]), float(ends[1]))
+    else:
+        interval = (max(0.0, area - z * error), min(1.0, area + z * error))
+    return Ranking(area, error, interval, normal_p((area - 0.5) / error))
+
+
+def midranks(values: ArrayLike) -> Floats:
+    """float64 [n]: ranks from 1, equal values sharing the mean of their ranks."""
+    array = np.asarray(values, dtype=np.float64)
+    _, member, counts = np.unique(array, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[member], dtype=np.float64)
