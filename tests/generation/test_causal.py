@@ -44,7 +44,7 @@ def prompts_of_many_lengths() -> list[list[int]]:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_cached_sampling_equals_whole_forward_passes(batch_size: int) -> None:
-    """Tokens are the same, and log-probabilities within rounding, whatever the batch and the prompt lengths."""
+    """Tokens are the same, log-probabilities within rounding, whatever the batch and prompt lengths."""
     model, prompts = awake(), prompts_of_many_lengths()
     answers = causal.sample(
         model, prompts, temperature=0, max_new_tokens=14, stop_token=4, batch_size=batch_size
@@ -87,7 +87,7 @@ def test_top_p_top_k_and_banned_tokens_hold() -> None:
 
 
 def test_sampled_frequencies_follow_the_model() -> None:
-    """First tokens of 4,000 answers are distributed as the softmax says (largest gap under three deviations)."""
+    """First tokens of 4,000 answers are distributed as the softmax says."""
     model = awake()
     answers = causal.sample(model, [[1]] * 4000, max_new_tokens=1, seed=1)
     counts = np.bincount([a.tokens[0] for a in answers], minlength=17) / 4000

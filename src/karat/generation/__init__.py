@@ -1,1 +1,1 @@
-"""Generating data with a language model: plan, calls, records. Knows nothing of how the data is later judged."""
+"""Generating data with a language model: plan, calls, records. Knows nothing of how data is judged."""

@@ -1,8 +1,9 @@
-"""A small causal transformer and its cached, batched sampler; knows token numbers, and nothing of text, records or training.
+"""A small causal transformer and its cached, batched sampler; knows token numbers and nothing of text.
 
-Design choices, all for models of 0.05 to 10 million parameters that train on a CPU in a minute: RMS norm before each
-block, queries and keys normalised, rotary positions, a learned mix of each token with the one before it ("token
-shift": it gives bigrams to the first layer for free), squared-ReLU feed-forward, input and output embeddings shared.
+Design choices, all for models of 0.05 to 10 million parameters that train on a CPU in a minute: RMS norm
+before each block, queries and keys normalised, rotary positions, a learned mix of each token with the one
+before it ("token shift": it gives bigrams to the first layer for free), squared-ReLU feed-forward, one matrix
+for input and output embeddings.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,9 +47,10 @@ class CausalConfig:
 
 @dataclass(frozen=True)
 class Sampled:
-    """One answer: its tokens (without prompt and stop token), mean log-probability (nats a token), and why it ended.
+    """One answer: its tokens (without prompt and stop token), mean log-probability (nats a token), its end.
 
-    The log-probability is the model's own, at temperature 1 and before top-k or top-p, and counts the stop token.
+    The log-probability is the model's own, at temperature 1 and before top-k or top-p; it counts the stop token.
+    `finished` is false when the answer was cut.
     """
 
     tokens: tuple[int, ...]
@@ -58,6 +61,23 @@ class Sampled:
 def norm(x: Tensor) -> Tensor:
     """Divide by the root mean square over the last axis (no learned scale: the next matrix has one)."""
     return F.rms_norm(x, (x.shape[-1],))
+
+
+class SquaredRelu(torch.autograd.Function):
+    """max(x, 0)^2; by hand, as the derivative is just 2 max(x, 0): three passes over memory fewer."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Square of the positive part."""
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Twice the positive part, times what comes in."""
+        (positive,) = ctx.saved_tensors
+        return gradients[0] * positive * 2  # type: ignore[no-any-return]
 
 
 class Layer(nn.Module):
@@ -71,7 +91,7 @@ class Layer(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         self.up = nn.Linear(width, config.expand * width, bias=False)
         self.down = nn.Linear(config.expand * width, width, bias=False)
-        # Normalised queries and keys have products in [-1, 1] times the head size, so the sharpness must be learned.
+        # Normalised queries and keys have bounded products, so the sharpness must be learned.
         self.gain = nn.Parameter(torch.full((config.heads,), 1.5))
         self.shift = nn.Parameter(torch.zeros(2, width)) if config.token_shift else None
         self.dropout = config.dropout
@@ -95,7 +115,7 @@ class Layer(nn.Module):
 
     def feed(self, x: Tensor) -> Tensor:
         """The feed-forward part, without its residual."""
-        return self.down(F.relu(self.up(x)).square())  # type: ignore[no-any-return]
+        return self.down(SquaredRelu.apply(self.up(x)))  # type: ignore[no-any-return, no-untyped-call]
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout, when the model trains with it."""
@@ -104,7 +124,7 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Whole rows at once; also returns what the sampler must remember: keys, values, and both block inputs."""
+        """Whole rows at once; also returns what the sampler must remember: keys, values, block inputs."""
         first = norm(x)
         q, k, v = self.project(self.mixed(first, moved(first), 0), turn)
         mixed = attend(q, k, v, mask).transpose(1, 2).flatten(2)
@@ -175,7 +195,8 @@ class Causal(nn.Module):
         time = tokens.shape[1]
         if time > self.config.context:
             raise errors.InputError(
-                f"a sequence of {time} tokens is longer than context={self.config.context}; raise context or cut it"
+                f"a sequence of {time} tokens is longer than context={self.config.context}; "
+                "raise context or cut it"
             )
         turn, mask = (self.cos[:time], self.sin[:time]), self.mask[:time, :time]
         x, memory = norm(self.embed(tokens)), []
@@ -216,94 +237,103 @@ def load(path: str | Path) -> Causal:
 
 
 class _Batch:
-    """Rows being sampled: their memory (keys and values), lengths, and last token. Rows come and go."""
+    """Rows being sampled: their memory (keys and values), lengths, and where they belong. Rows come and go.
 
-    def __init__(self, model: Causal) -> None:
-        self.model = model
+    Live rows are the first `len(self.index)` slots; when one ends, the last live row moves into its slot, so
+    that leaving costs one row's copy, not the batch's.
+    """
+
+    def __init__(self, model: Causal, slots: int) -> None:
+        config = model.config
+        self.model, self.slots = model, slots
         self.index = np.zeros(0, dtype=np.int64)
-        self.length = torch.zeros(0, dtype=torch.long)
-        self.memory: list[list[Tensor]] = []
+        self.length = torch.zeros(slots, dtype=torch.long)
+        # Zeros, not empty: what lies beyond a row's end meets a weight of zero, and must be finite.
+        size = (slots, config.heads, min(32, config.context), config.width // config.heads)
+        self.keys = [torch.zeros(size) for _ in range(config.layers)]
+        self.values = [torch.zeros(size) for _ in range(config.layers)]
+        self.inputs = [torch.zeros(2, slots, config.width) for _ in range(config.layers)]
+
+    def make_room(self, time: int) -> None:
+        """Let keys and values hold `time` tokens; grows by doubling."""
+        have = self.keys[0].shape[2]
+        if time > have:
+            more = min(max(time, 2 * have), self.model.config.context) - have
+            self.keys = [F.pad(x, (0, 0, 0, more)) for x in self.keys]
+            self.values = [F.pad(x, (0, 0, 0, more)) for x in self.values]
 
     def admit(self, index: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:
         """Take new rows in, and return the logits [rows, vocab] for their first new token."""
         length = torch.tensor([len(p) for p in prompts])
-        tokens = torch.zeros(len(prompts), int(length.max()), dtype=torch.long)
+        time = int(length.max())
+        tokens = torch.zeros(len(prompts), time, dtype=torch.long)
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = torch.as_tensor(np.asarray(prompt, dtype=np.int64))
-        # Rows are padded on the right: a causal model never looks there, and later keys overwrite the padding.
+        # Padded on the right: a causal model never looks there, and later keys overwrite the padding.
         x, memory = self.model.hidden(tokens)
         rows, last = torch.arange(len(prompts)), length - 1
-        fresh = [[k, v, first[rows, last], second[rows, last]] for k, v, first, second in memory]
-        if len(self.index):
-            room = max(self.memory[0][0].shape[2], fresh[0][0].shape[2])
-            fresh = [
-                [
-                    torch.cat((widened(a, room), widened(b, room)))
-                    for a, b in zip(old[:2], new[:2], strict=True)
-                ]
-                + [torch.cat((a, b)) for a, b in zip(old[2:], new[2:], strict=True)]
-                for old, new in zip(self.memory, fresh, strict=True)
-            ]
-        self.memory = fresh
-        self.length = torch.cat((self.length, length))
+        begin, end = len(self.index), len(self.index) + len(prompts)
+        self.make_room(time)
+        for layer, (k, v, first, second) in enumerate(memory):
+            self.keys[layer][begin:end, :, :time], self.values[layer][begin:end, :, :time] = k, v
+            self.inputs[layer][0, begin:end], self.inputs[layer][1, begin:end] = (
+                first[rows, last],
+                second[rows, last],
+            )
+        self.length[begin:end] = length
         self.index = np.concatenate((self.index, np.asarray(index, dtype=np.int64)))
         return self.model.logits(x[rows, last])
 
-    def keep(self, rows: Tensor) -> None:
-        """Forget all rows but these."""
-        self.length, self.index = self.length[rows], self.index[rows.numpy()]
-        longest = int(self.length.max()) if len(rows) else 0
-        self.memory = [
-            [
-                k[:, :, :longest].index_select(0, rows),
-                v[:, :, :longest].index_select(0, rows),
-                a[rows],
-                b[rows],
-            ]
-            for k, v, a, b in self.memory
-        ]
+    def leave(self, gone: np.ndarray) -> np.ndarray:
+        """Drop the rows where `gone` is true; returns the old place of each row left, in its new order."""
+        order, live = np.arange(len(gone)), int((~gone).sum())
+        holes, movers = np.flatnonzero(gone[:live]), live + np.flatnonzero(~gone[live:])
+        order[holes] = movers
+        to, source, longest = torch.from_numpy(holes), torch.from_numpy(movers), self.keys[0].shape[2]
+        if len(holes):
+            longest = int(self.length[: len(gone)].max())
+            for layer in range(len(self.keys)):
+                for kept in (self.keys[layer], self.values[layer]):
+                    kept[to, :, :longest] = kept[source, :, :longest]
+                self.inputs[layer][:, to] = self.inputs[layer][:, source]
+            self.length[to] = self.length[source]
+        self.index = self.index[order[:live]]
+        return order[:live]
 
     def step(self, tokens: Tensor) -> Tensor:
         """Put one token a row behind the others, and return the logits [rows, vocab] for the next."""
-        model, at = self.model, self.length
+        model, live = self.model, len(self.index)
+        at, rows = self.length[:live], torch.arange(live)
         longest = int(at.max()) + 1
-        if longest > self.memory[0][0].shape[2]:
-            room = min(model.config.context, max(longest, self.memory[0][0].shape[2] + 32))
-            for kept in self.memory:
-                kept[0], kept[1] = widened(kept[0], room), widened(kept[1], room)
+        self.make_room(longest)
         turn = (model.cos[at][:, None, None], model.sin[at][:, None, None])
         even = bool((at == at[0]).all())
-        rows = torch.arange(len(at))
         # Rows of unequal length share the tensor; each must not see past its own end.
         mask = None
         if not even:
             beyond = torch.arange(longest)[None] > at[:, None]
             mask = torch.zeros(beyond.shape).masked_fill_(beyond, float("-inf"))[:, None, None]
         x = norm(model.embed(tokens))
-        for layer, kept in zip(model.layers, self.memory, strict=True):
+        for number, layer in enumerate(model.layers):
             assert isinstance(layer, Layer)
+            keys, values, before = self.keys[number], self.values[number], self.inputs[number]
             first = norm(x)
-            q, k, v = layer.project(layer.mixed(first, kept[2], 0)[:, None], turn)
+            q, k, v = layer.project(layer.mixed(first, before[0, :live], 0)[:, None], turn)
             if even:
-                kept[0][:, :, longest - 1], kept[1][:, :, longest - 1] = k[:, :, 0], v[:, :, 0]
+                keys[:live, :, longest - 1], values[:live, :, longest - 1] = k[:, :, 0], v[:, :, 0]
             else:
-                kept[0][rows, :, at], kept[1][rows, :, at] = k[:, :, 0], v[:, :, 0]
-            mixed = attend(q, kept[0][:, :, :longest], kept[1][:, :, :longest], mask)
+                keys[rows, :, at], values[rows, :, at] = k[:, :, 0], v[:, :, 0]
+            mixed = attend(q, keys[:live, :, :longest], values[:live, :, :longest], mask)
             x = x + layer.out(mixed.transpose(1, 2).flatten(1))
             second = norm(x)
-            x = x + layer.feed(layer.mixed(second, kept[3], 1))
-            kept[2], kept[3] = first, second
-        self.length = at + 1
+            x = x + layer.feed(layer.mixed(second, before[1, :live], 1))
+            before[0, :live], before[1, :live] = first, second
+        self.length[:live] += 1
         return model.logits(x)
 
 
-def widened(x: Tensor, room: int) -> Tensor:
-    """A memory tensor [rows, heads, time, size] with room for more time."""
-    return F.pad(x, (0, 0, 0, room - x.shape[2])) if room > x.shape[2] else x
-
-
 def sharpen(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
-    """Probabilities after temperature, then top-k, then top-p (nucleus); temperature 0 is the most likely token."""
+    """Chances after temperature, then top-k, then top-p (nucleus); temperature 0 is the most likely token."""
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
     logits = logits / temperature
@@ -322,10 +352,8 @@ def draw(chances: Tensor, uniform: Tensor) -> Tensor:
     """One token a row by the inverse distribution function; `chances` need not sum to one."""
     steps = chances.double().cumsum(-1)
     target = uniform[:, None].double() * steps[:, -1:]
-    token = torch.searchsorted(steps, target, right=True)[:, 0]
-    # Rounding may land past the last possible token; step back onto it.
-    last = chances.shape[-1] - 1 - chances.flip(-1).ne(0).to(torch.uint8).argmax(-1)
-    return torch.minimum(token, last)
+    # The first step above the target always has a chance above zero; rounding may reach the very end.
+    return torch.searchsorted(steps, target, right=True)[:, 0].clamp(max=chances.shape[-1] - 1)
 
 
 @torch.inference_mode()
@@ -359,38 +387,40 @@ def sample(
                 f"prompt {row} has {len(prompt)} tokens; between 1 and {context - 1} fit the model"
             )
     room = np.array([min(a, context - len(p)) for a, p in zip(asked, prompts, strict=True)], dtype=np.int64)
-    uniforms = _uniforms(seed, total, int(room.max(initial=0)))
-    tokens: list[list[int]] = [[] for _ in range(total)]
-    logprobs, finished = np.zeros(total), np.zeros(total, dtype=bool)
+    longest = int(room.max(initial=0))
+    uniforms = _uniforms(seed, total, longest)
+    tokens = np.zeros((total, longest), dtype=np.int64)
+    made, logprobs, finished = np.zeros(total, dtype=np.int64), np.zeros(total), np.zeros(total, dtype=bool)
     forbid = torch.tensor(list(banned), dtype=torch.long)
     waiting = [int(i) for i in np.flatnonzero(room > 0)][::-1]
-    batch, logits, done = _Batch(model), torch.zeros(0, model.config.vocab_size), total - len(waiting)
+    batch = _Batch(model, min(batch_size, max(len(waiting), 1)))
+    logits, done = torch.zeros(0, model.config.vocab_size), total - len(waiting)
     while waiting or len(batch.index):
-        if waiting and len(batch.index) <= batch_size // 2:
-            new = [waiting.pop() for _ in range(min(len(waiting), batch_size - len(batch.index)))]
+        if waiting and 4 * len(batch.index) <= 3 * batch.slots:
+            new = [waiting.pop() for _ in range(min(len(waiting), batch.slots - len(batch.index)))]
             logits = torch.cat((logits, batch.admit(new, [prompts[i] for i in new])))
         index = batch.index
-        made = np.array([len(tokens[i]) for i in index])
         allowed = logits.index_fill(1, forbid, float("-inf")) if len(forbid) else logits
-        chosen = draw(sharpen(allowed, temperature, top_k, top_p), torch.from_numpy(uniforms[index, made]))
+        uniform = torch.from_numpy(uniforms[index, made[index]])
+        chosen = draw(sharpen(allowed, temperature, top_k, top_p), uniform)
         logprobs[index] += torch.log_softmax(logits, -1).gather(1, chosen[:, None])[:, 0].numpy()
-        for i, token in zip(index.tolist(), chosen.tolist(), strict=True):
-            if token == stop_token:
-                finished[i] = True
-            else:
-                tokens[i].append(token)
-        stay = torch.from_numpy(np.flatnonzero(~finished[index] & (made + 1 < room[index])))
-        if len(stay) < len(index):
-            done += len(index) - len(stay)
+        tokens[index, made[index]] = chosen.numpy()
+        finished[index] = chosen.numpy() == stop_token
+        made[index] += 1
+        gone = finished[index] | (made[index] == room[index])
+        if gone.any():
+            done += int(gone.sum())
             if progress:
                 progress("sample", done, total)
-            batch.keep(stay)
-            chosen = chosen[stay]
-        logits = batch.step(chosen) if len(stay) else logits[:0]
+            chosen = chosen[torch.from_numpy(batch.leave(gone))]
+        logits = batch.step(chosen) if len(chosen) else logits[:0]
     model.train(was_training)
-    counts = np.array([len(t) for t in tokens]) + finished
-    means = logprobs / np.maximum(counts, 1)
-    return [Sampled(tuple(t), float(m), bool(f)) for t, m, f in zip(tokens, means, finished, strict=True)]
+    means = logprobs / np.maximum(made, 1)
+    ends = made - finished  # the stop token is counted, not returned
+    return [
+        Sampled(tuple(row[:end].tolist()), float(mean), bool(stop))
+        for row, end, mean, stop in zip(tokens, ends, means, finished, strict=True)
+    ]
 
 
 def _uniforms(seed: int | Sequence[int], rows: int, width: int) -> np.ndarray:

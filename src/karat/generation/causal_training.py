@@ -1,7 +1,8 @@
-"""Training of a causal transformer on token rows, one record a row; knows optimisers and batches, nothing of text.
+"""Training of a causal transformer on token rows, one record a row; knows optimisers, and nothing of text.
 
-Rows of like length share a batch, so that little is padding; a small model then learns from aligned rows faster than
-from packed ones. Hidden matrices are moved by orthogonalised momentum (Muon: Jordan et al. 2024), all else by AdamW.
+Rows of like length share a batch, so that little is padding; a small model then learns from aligned rows faster
+than from packed ones. Hidden matrices are moved by orthogonalised momentum (Muon: Jordan et al. 2024), all else
+by AdamW.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Rows:
 def rows_of(
     sequences: Sequence[Sequence[int] | np.ndarray], context: int, prefix: int | Sequence[int] = 1
 ) -> Rows:
-    """Pack sequences into one ragged array, cutting each to `context` tokens; rows under two tokens are left out."""
+    """Pack sequences into one ragged array, each cut to `context` tokens; rows under two tokens are left out."""
     starts = [prefix] * len(sequences) if isinstance(prefix, int) else list(prefix)
     kept = [
         (np.asarray(s, dtype=np.int64)[:context], p)
@@ -90,7 +91,7 @@ def rows_of(
 
 
 def batches(rows: Rows, which: np.ndarray, tokens: int, generator: np.random.Generator) -> list[np.ndarray]:
-    """One epoch: rows shuffled, sorted by length within large chunks, cut to about `tokens` a batch, batches shuffled."""
+    """One epoch: rows shuffled, sorted by length within large chunks, about `tokens` a batch, shuffled again."""
     shuffled = generator.permutation(which)
     lengths = rows.lengths
     mean = max(float(lengths[which].mean()), 1.0)
@@ -114,11 +115,11 @@ def bf16_pays(width: int) -> bool:
     probes = (
         getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
-    return width >= 96 and any(probe is not None and bool(probe()) for probe in probes)
+    return width >= 48 and any(probe is not None and bool(probe()) for probe in probes)
 
 
 class Muon:
-    """Momentum whose matrices are made orthogonal before each step (Newton-Schulz, five rounds; Jordan et al. 2024)."""
+    """Momentum, made orthogonal before each step by five Newton-Schulz rounds (Jordan et al. 2024)."""
 
     def __init__(self, matrices: Sequence[Tensor], *, momentum: float = 0.95, half: bool = False) -> None:
         self.momentum, self.half = momentum, half
@@ -141,7 +142,7 @@ class Muon:
 
 
 def orthogonal(x: Tensor, half: bool) -> Tensor:
-    """The nearest orthogonal matrices, roughly, of a stack [n, rows, columns]; singular values land near one."""
+    """Roughly the nearest orthogonal matrices of a stack [n, rows, columns]: singular values near one."""
     flipped = x.shape[1] > x.shape[2]
     y = x.transpose(1, 2) if flipped else x
     y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -150,7 +151,8 @@ def orthogonal(x: Tensor, half: bool) -> Tensor:
         square = y @ y.transpose(1, 2)
         y = 3.4445 * y + (-4.7750 * square + 2.0315 * (square @ square)) @ y
     y = y.float()
-    return y.transpose(1, 2) if flipped else y
+    restored: Tensor = y.transpose(1, 2) if flipped else y
+    return restored
 
 
 def rate_at(share: float, warmup: float) -> float:
@@ -212,14 +214,15 @@ def train_causal(
     """Train a causal model, and return it as it was at the best held-out loss, with the history.
 
     sequences: token rows, each with its start and stop token; longer than `config.context` are cut.
-    epochs or steps: how long (default ten epochs). max_seconds: a ceiling; when the plan would pass it the number of
-    steps is lowered and the learning rate still falls to its end. A run that stays under its ceiling is the same
-    to the bit for one seed, one number of threads and one machine; a shortened run is not.
-    optimiser: "muon" (hidden matrices by orthogonalised momentum at `lr`, all else AdamW at `adam_lr`) or "adamw"
-    (everything at `adam_lr`).
-    validation: held-out rows; else `validation_share` of the sequences are set aside (0: none, and the last weights
-    are returned). loss_mask_prefix: how many first tokens of each row are given, not learned. half: bf16 for the
-    large products; None decides by the CPU. model: go on from these weights (a copy) instead of fresh ones.
+    epochs or steps: how long (default ten epochs). max_seconds: a ceiling; when the plan would pass it, the
+    number of steps is lowered and the learning rate still falls to its end. A run that stays under its ceiling
+    is the same to the bit for one seed, one number of threads and one machine; a shortened run is not.
+    optimiser: "muon" (hidden matrices by orthogonalised momentum at `lr`, all else AdamW at `adam_lr`) or
+    "adamw" (everything at `adam_lr`).
+    validation: held-out rows; else `validation_share` of the sequences are set aside (0: none, and the last
+    weights are returned). loss_mask_prefix: how many first tokens of each row are given, not learned.
+    half: bf16 for the large products; None decides by the CPU.
+    model: go on from these weights (a copy) instead of fresh ones.
     """
     if optimiser not in ("muon", "adamw"):
         raise errors.BadSetting(f"optimiser={optimiser!r} is not known; choose muon or adamw")
@@ -304,7 +307,7 @@ class _Loop:
         evaluations: int,
         progress: Callable[[str, int, int], None] | None,
     ) -> History:
-        """Train for the planned steps, or fewer when the ceiling in seconds is near; leaves the best weights."""
+        """Train for the planned steps, or fewer when the ceiling is near; leaves the best weights."""
         begun, total, step, seen, recent = time.perf_counter(), planned, 0, 0, 0.0
         losses: list[tuple[int, float]] = []
         checks: list[tuple[int, float]] = []
