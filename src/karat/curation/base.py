@@ -1,0 +1,138 @@
+"""What a filter, an ordering and a mixture are, and when two texts count as the same. Knows none by name.
+
+A filter gives a verdict for each record, kept or dropped with the reason. An ordering gives a score
+for each record, the highest first. A mixture chooses among the records of several sources.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat.records import Records
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """Which records are kept, and for each dropped one the reason, which names the number and the bound."""
+
+    kept: Mask
+    reasons: Mapping[int, str]
+    """position -> reason; exactly the positions where `kept` is False"""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        dropped = set(np.flatnonzero(~self.kept).tolist())
+        assert dropped == set(self.reasons), (
+            "a filter must give a reason for each dropped record and no other"
+        )
+
+
+class Filter(Protocol):
+    """Says of each record whether it is kept."""
+
+    def judge(self, records: Records, reference: Records | None = None) -> Verdicts:
+        """Judge all records; `reference` is human data to measure them against."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ordered:
+    """A score for each record (the highest comes first) and how much the scores can be trusted."""
+
+    scores: NDArray[np.float64]
+    note: str = ""
+    informative: bool = True
+    """False where the order is no better than chance, or where its scores say only one thing."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+class Ordering(Protocol):
+    """Scores each record; the best come first."""
+
+    def order(self, records: Records, reference: Records | None = None, *, seed: int = 0) -> Ordered:
+        """Score all records; `reference` is human data to measure them against."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Records of one origin that a mixture may draw from, best first."""
+
+    name: str
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """The records that a mixture chose, in their order, and why each other one was left out."""
+
+    records: Records
+    left_out: Mapping[int, str]
+    """position among the candidates -> reason"""
+    note: str = ""
+
+
+class Mixture(Protocol):
+    """Chooses among the records of several sources."""
+
+    def mix(
+        self, candidate: Records, reference: Records | None = None, *, size: int | None = None, seed: int = 0
+    ) -> Mixed:
+        """Choose `size` records (all that fit when None); candidates come best first."""
+
+
+def sources(records: Records, field_name: str = "") -> tuple[Source, ...]:
+    """Return the origins of records: by a field, else by `lineage.generator`; the order is kept within each."""
+    if field_name:
+        names = ["" if name is None else str(name) for name in records.column(field_name)]
+    else:
+        names = [name or "" for name in records.lineage("generator")]
+        if not any(names) and records.has("generator"):
+            names = ["" if name is None else str(name) for name in records.column("generator")]
+    found: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        found.setdefault(name, []).append(position)
+    return tuple(Source(name, tuple(found[name])) for name in sorted(found))
+
+
+class _Squeeze(dict[int, str | None]):
+    """A translation table that is filled as characters are met."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        category = unicodedata.category(character)
+        if category in ("Pi", "Pf") or character in "'\"`´":
+            value: str | None = ""  # quotes and apostrophes: "don't" is "dont"
+        elif category in ("Pd", "Zs", "Zl", "Zp", "Cc", "Cf") or character in ".,;:!?…。、・¡¿_·":
+            value = " "
+        else:
+            value = character  # brackets, operators and signs may carry the meaning: (a&b)|c
+        self[code] = value
+        return value
+
+
+_SQUEEZE = _Squeeze()
+
+
+def normalised(text: str) -> str:
+    """Return the text by which near-identical copies are found: NFKC, case, spaces, quotes and stops squeezed.
+
+    Operators, brackets and digits stay, so that "5 + 3" and "5 * 3" are two texts. A text of nothing but
+    punctuation is compared as it is.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.translate(_SQUEEZE).split()) or " ".join(text.split())
+
+
+def rows_by_text(texts: Sequence[str]) -> dict[str, list[int]]:
+    """Return the positions of each text, in order."""
+    found: dict[str, list[int]] = {}
+    for position, text in enumerate(texts):
+        found.setdefault(text, []).append(position)
+    return found

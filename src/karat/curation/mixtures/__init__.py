@@ -1,0 +1,1 @@
+"""Mixtures: one file each, a choice among the records of several sources."""

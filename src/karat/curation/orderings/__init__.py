@@ -1,0 +1,1 @@
+"""Orderings: one file each, a score for each record; the highest comes first."""

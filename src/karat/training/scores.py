@@ -1,0 +1,171 @@
+"""Scores of predictions, and the same scores on resampled test records. Knows no trainer and no file.
+
+All scores are computed under weights of the test records, one row of weights a resample, so that a
+thousand resamples cost a few matrix products and two models are compared on the same resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat.curation.base import normalised
+from karat.errors import BadSetting, did_you_mean
+from karat.training.base import Indices, Predictions, codes
+
+Floats = NDArray[np.float64]
+Weights = NDArray[np.float32]
+
+METRICS: dict[str, bool] = {"accuracy": True, "macro_f1": True, "log_loss": False}
+"""name -> whether more is better"""
+LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
+"""A probability of 0 for what then happens would cost infinitely much; scikit-learn clips here too."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score beside what guessing, a look-up table and a perfect model would get."""
+
+    name: str
+    settings: dict[str, str | int | float | bool]
+    signature: str
+    value: float
+    interval: tuple[float, float]
+    chance: float | None
+    lookup: float | None
+    best: float | None
+    n: int
+    by: dict[str, str]
+    note: str = ""
+
+    def __str__(self) -> str:
+        chance = "" if self.chance is None else f" chance {self.chance:.3f}"
+        best = "" if self.best is None else f" best {self.best:.3f}"
+        low, high = self.interval
+        return f"{self.signature} = {self.value:.3f} [{low:.3f}, {high:.3f}]{chance}{best}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the score as `karat train --json` prints it."""
+        return {
+            "name": self.name,
+            "settings": dict(self.settings),
+            "signature": self.signature,
+            "value": self.value,
+            "interval": list(self.interval),
+            "chance": self.chance,
+            "lookup": self.lookup,
+            "best": self.best,
+            "n": self.n,
+            "by": dict(self.by),
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Predictions as numbers: gold and predicted [n] are positions in `classes`; surprise [n] is -ln P(gold)."""
+
+    classes: tuple[str, ...]
+    gold: Indices
+    predicted: Indices
+    surprise: Floats | None = None
+
+
+def outcome(predictions: Predictions, gold: Sequence[str], classes: Sequence[str] = ()) -> Outcome:
+    """Return predictions beside the gold labels; `classes` fixes the codes, so that outcomes compare."""
+    named = tuple(classes) or tuple(sorted({*gold, *predictions.classes}))
+    truth = codes(gold, named)
+    place = {name: i for i, name in enumerate(predictions.classes)}
+    known = np.fromiter((place.get(label, -1) for label in gold), np.int64, len(gold))
+    given = np.where(known >= 0, predictions.probabilities[np.arange(len(gold)), np.maximum(known, 0)], 0.0)
+    surprise = -np.log(np.clip(given, LEAST_PROBABILITY, 1.0))
+    return Outcome(named, truth, codes(predictions.labels, named), surprise)
+
+
+def measure(metric: str, found: Outcome, weights: Weights | None = None) -> Floats:
+    """Return the score under each row of weights [resamples, n]; one row of ones when None.
+
+    macro_f1 is the plain mean over the labels that occur in gold or prediction, as in scikit-learn.
+    """
+    if metric not in METRICS:
+        raise BadSetting(
+            f"no score named {metric!r}{did_you_mean(metric, METRICS)} (there are: {', '.join(METRICS)})"
+        )
+    rows = np.ones((1, len(found.gold)), np.float32) if weights is None else weights
+    if metric == "macro_f1":
+        f1, present = _f1(found, rows)
+        return np.asarray((f1 * present).sum(axis=1) / np.maximum(present.sum(axis=1), 1))
+    if metric == "accuracy":
+        each = (found.gold == found.predicted).astype(np.float64)
+    else:
+        assert found.surprise is not None, "log loss needs probabilities"
+        each = found.surprise
+    return np.asarray((rows @ each) / rows.sum(axis=1))
+
+
+def f1_by_label(found: Outcome, weights: Weights | None = None) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return F1 [resamples, classes] and where the label occurs in gold or prediction."""
+    return _f1(found, np.ones((1, len(found.gold)), np.float32) if weights is None else weights)
+
+
+def _f1(found: Outcome, rows: Weights) -> tuple[Floats, NDArray[np.bool_]]:
+    names = np.arange(len(found.classes))
+    gold = found.gold[:, None] == names
+    said = found.predicted[:, None] == names
+    right = rows @ (gold & said).astype(np.float32)
+    either = rows @ gold.astype(np.float32) + rows @ said.astype(np.float32)
+    present = either > 0
+    return np.where(present, 2 * right.astype(np.float64) / np.where(present, either, 1), 0.0), present
+
+
+def resamples(texts: Sequence[str], trials: int, *, seed: int = 0) -> Weights:
+    """Return weights [trials, n]: how often each test record is drawn, with replacement.
+
+    Copies of one text are drawn together, since the second copy tells nothing new.
+    """
+    numbers: dict[str, int] = {}
+    group = np.array([numbers.setdefault(normalised(text), len(numbers)) for text in texts], dtype=np.int64)
+    count = len(numbers)
+    rng = np.random.default_rng([seed, 0x7E57])
+    drawn = np.empty((trials, count), np.float32)
+    for row in drawn:
+        row[:] = np.bincount(rng.integers(0, count, count), minlength=count)
+    return drawn[:, group]
+
+
+def interval(draws: Floats, level: float = 0.95) -> tuple[float, float]:
+    """Return the middle `level` of resampled values."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def constant(gold: Sequence[str], label: str, classes: Sequence[str]) -> Outcome:
+    """Return the outcome of saying one label of every record."""
+    return Outcome(tuple(classes), codes(gold, classes), np.full(len(gold), list(classes).index(label)))
+
+
+def random_f1(gold: Sequence[str], shares: dict[str, float], classes: Sequence[str]) -> Floats:
+    """Return the expected F1 of each label when labels are drawn at random by `shares`: 2pq / (p + q).
+
+    p is the share of the label among gold, q among the draws: expected hits over expected count, as n grows.
+    """
+    p = np.bincount(codes(gold, classes), minlength=len(classes)) / len(gold)
+    q = np.array([shares.get(name, 0.0) for name in classes])
+    return np.asarray(np.where(p + q > 0, 2 * p * q / np.where(p + q > 0, p + q, 1), 0.0))
+
+
+def ceiling(texts: Sequence[str], gold: Sequence[str]) -> float | None:
+    """Return the best accuracy that any model of the text can have; below 1 where equal texts have two labels.
+
+    None where no text occurs twice with different labels: then nothing is known of the ceiling.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for text, label in zip(texts, gold):
+        entry = counts.setdefault(text, {})
+        entry[label] = entry.get(label, 0) + 1
+    best = sum(max(entry.values()) for entry in counts.values())
+    return best / len(gold) if best < len(gold) else None

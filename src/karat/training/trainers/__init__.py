@@ -1,0 +1,1 @@
+"""Trainers: one file each, records in, a model out."""

@@ -1,0 +1,1 @@
+"""What a synthetic set is worth, counted in human records. Knows no trainer by itself."""
