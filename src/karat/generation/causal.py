@@ -47,9 +47,9 @@ class CausalConfig:
 
 @dataclass(frozen=True)
 class Sampled:
-    """One answer: its tokens (without prompt and stop token), mean log-probability (nats a token), its end.
+    """One answer: tokens (without prompt and stop token), mean log-probability (nats a token), and its end.
 
-    The log-probability is the model's own, at temperature 1 and before top-k or top-p; it counts the stop token.
+    The log-probability is the model's own, at temperature 1 and before top-k or top-p, with the stop token.
     `finished` is false when the answer was cut.
     """
 

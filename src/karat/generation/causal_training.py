@@ -1,8 +1,8 @@
 """Training of a causal transformer on token rows, one record a row; knows optimisers, and nothing of text.
 
-Rows of like length share a batch, so that little is padding; a small model then learns from aligned rows faster
-than from packed ones. Hidden matrices are moved by orthogonalised momentum (Muon: Jordan et al. 2024), all else
-by AdamW.
+Rows of like length share a batch, so that little is padding; a small model then learns from aligned rows
+faster than from packed ones. Hidden matrices are moved by orthogonalised momentum (Muon: Jordan et al. 2024),
+all else by AdamW.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Rows:
 def rows_of(
     sequences: Sequence[Sequence[int] | np.ndarray], context: int, prefix: int | Sequence[int] = 1
 ) -> Rows:
-    """Pack sequences into one ragged array, each cut to `context` tokens; rows under two tokens are left out."""
+    """Put sequences into one ragged array, each cut to `context` tokens; those under two are left out."""
     starts = [prefix] * len(sequences) if isinstance(prefix, int) else list(prefix)
     kept = [
         (np.asarray(s, dtype=np.int64)[:context], p)
@@ -91,7 +91,7 @@ def rows_of(
 
 
 def batches(rows: Rows, which: np.ndarray, tokens: int, generator: np.random.Generator) -> list[np.ndarray]:
-    """One epoch: rows shuffled, sorted by length within large chunks, about `tokens` a batch, shuffled again."""
+    """One epoch: rows shuffled, sorted by length within chunks, about `tokens` a batch, shuffled again."""
     shuffled = generator.permutation(which)
     lengths = rows.lengths
     mean = max(float(lengths[which].mean()), 1.0)
@@ -215,8 +215,8 @@ def train_causal(
 
     sequences: token rows, each with its start and stop token; longer than `config.context` are cut.
     epochs or steps: how long (default ten epochs). max_seconds: a ceiling; when the plan would pass it, the
-    number of steps is lowered and the learning rate still falls to its end. A run that stays under its ceiling
-    is the same to the bit for one seed, one number of threads and one machine; a shortened run is not.
+    number of steps is lowered and the learning rate still falls to its end. A run that stays under it is
+    the same to the bit for one seed, one number of threads and one machine; a shortened run is not.
     optimiser: "muon" (hidden matrices by orthogonalised momentum at `lr`, all else AdamW at `adam_lr`) or
     "adamw" (everything at `adam_lr`).
     validation: held-out rows; else `validation_share` of the sequences are set aside (0: none, and the last
