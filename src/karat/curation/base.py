@@ -88,7 +88,7 @@ class Mixture(Protocol):
 
 
 def sources(records: Records, field_name: str = "") -> tuple[Source, ...]:
-    """Return the origins of records: by a field, else by `lineage.generator`; the order is kept within each."""
+    """Return the origins of records, by a field or else by `lineage.generator`; order is kept within each."""
     if field_name:
         names = ["" if name is None else str(name) for name in records.column(field_name)]
     else:
@@ -121,7 +121,7 @@ _SQUEEZE = _Squeeze()
 
 
 def normalised(text: str) -> str:
-    """Return the text by which near-identical copies are found: NFKC, case, spaces, quotes and stops squeezed.
+    """Return the text by which copies are found: NFKC, case, spaces, quotes and stops squeezed.
 
     Operators, brackets and digits stay, so that "5 + 3" and "5 * 3" are two texts. A text of nothing but
     punctuation is compared as it is.

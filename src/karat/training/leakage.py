@@ -77,7 +77,7 @@ def guard(
     drop_leaks: bool = False,
     what: str = "training",
 ) -> tuple[Records, Leakage]:
-    """Return the training records that may be used and the overlap found; LeakageError when nothing is allowed.
+    """Return the training records that may be used and the overlap found. Raises LeakageError.
 
     drop_leaks leaves the leaking records out of training; allow_leakage keeps them and says so.
     """
@@ -87,7 +87,7 @@ def guard(
     if drop_leaks:
         if leaking.all():
             raise NotEnoughData(
-                f"{train.path}: all {len(train):,} {what} records stand in the test data too; give other records"
+                f"{train.path}: all {len(train):,} {what} records stand in the test data; give others"
             )
         return train.where(~leaking), _with(found, dropped=int(leaking.sum()))
     if allow_leakage:
@@ -95,8 +95,8 @@ def guard(
     verb = "stands" if found.normalised == 1 else "stand"
     raise LeakageError(
         f"{found.normalised:,} of {len(train):,} {what} records {verb} in the test data too "
-        f"({found.test_share:.1%} of it; for example {found.train[0]!r} and {found.test[0]!r}): a score would measure "
-        "memory; leave them out of training with --drop-leaks, or keep them with --allow-leakage"
+        f"({found.test_share:.1%} of it; for example {found.train[0]!r} and {found.test[0]!r}), so that "
+        "a score would measure memory; leave them out with --drop-leaks, or keep them with --allow-leakage"
     )
 
 

@@ -6,13 +6,14 @@ thousand resamples cost a few matrix products and two models are compared on the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from karat.auditing import statistics
 from karat.curation.base import normalised
 from karat.errors import BadSetting, did_you_mean
 from karat.training.base import Indices, Predictions, codes
@@ -22,6 +23,7 @@ Weights = NDArray[np.float32]
 
 METRICS: dict[str, bool] = {"accuracy": True, "macro_f1": True, "log_loss": False}
 """name -> whether more is better"""
+_BLOCK = 8_000_000  # weights held at once: 32 MB
 LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 """A probability of 0 for what then happens would cost infinitely much; scikit-learn clips here too."""
 
@@ -67,7 +69,7 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Predictions as numbers: gold and predicted [n] are positions in `classes`; surprise [n] is -ln P(gold)."""
+    """Predictions as numbers: gold and predicted [n] are places in `classes`; surprise [n] is -ln P(gold)."""
 
     classes: tuple[str, ...]
     gold: Indices
@@ -122,25 +124,33 @@ def _f1(found: Outcome, rows: Weights) -> tuple[Floats, NDArray[np.bool_]]:
     return np.where(present, 2 * right.astype(np.float64) / np.where(present, either, 1), 0.0), present
 
 
-def resamples(texts: Sequence[str], trials: int, *, seed: int = 0) -> Weights:
-    """Return weights [trials, n]: how often each test record is drawn, with replacement.
+def resampled(
+    statistic: Callable[[Weights], Floats], texts: Sequence[str], trials: int, *, seed: int = 0
+) -> Floats:
+    """Return `statistic` on resampled test records: given weights [some trials, n], it gives a row for each.
 
-    Copies of one text are drawn together, since the second copy tells nothing new.
+    A weight says how often a record is drawn, with replacement. Copies of one text are drawn together
+    (a cluster bootstrap), since the second copy tells nothing new.
     """
     numbers: dict[str, int] = {}
     group = np.array([numbers.setdefault(normalised(text), len(numbers)) for text in texts], dtype=np.int64)
     count = len(numbers)
     rng = np.random.default_rng([seed, 0x7E57])
-    drawn = np.empty((trials, count), np.float32)
-    for row in drawn:
-        row[:] = np.bincount(rng.integers(0, count, count), minlength=count)
-    return drawn[:, group]
+    step = max(1, _BLOCK // len(texts))
+    found = []
+    for start in range(0, trials, step):
+        drawn = np.empty((min(step, trials - start), count), np.float32)
+        for row in drawn:
+            row[:] = np.bincount(rng.integers(0, count, count), minlength=count)
+        found.append(statistic(drawn[:, group]))
+    return np.concatenate(found)
 
 
 def interval(draws: Floats, level: float = 0.95) -> tuple[float, float]:
-    """Return the middle `level` of resampled values."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    """Return the middle `level` of resampled values; they must be finite."""
+    found = statistics.percentile_interval(draws, level=level)
+    assert found is not None, "at least two finite draws"
+    return found
 
 
 def constant(gold: Sequence[str], label: str, classes: Sequence[str]) -> Outcome:
@@ -159,7 +169,7 @@ def random_f1(gold: Sequence[str], shares: dict[str, float], classes: Sequence[s
 
 
 def ceiling(texts: Sequence[str], gold: Sequence[str]) -> float | None:
-    """Return the best accuracy that any model of the text can have; below 1 where equal texts have two labels.
+    """Return the best accuracy of any model of the text; below 1 where equal texts have two labels.
 
     None where no text occurs twice with different labels: then nothing is known of the ceiling.
     """

@@ -18,7 +18,6 @@ from karat.training import scores as scoring
 from karat.training.base import Predictions, Progress, codes, gold_labels
 from karat.training.leakage import Leakage, guard
 from karat.training.scores import Outcome, Score
-from karat.version import __version__
 
 
 @dataclass(frozen=True)
@@ -85,15 +84,13 @@ class Trained:
         spoke = ", ".join(repr(name) for name, _ in p.telling)
         because = f"; what spoke most for it: {spoke}" if spoke else ""
         return (
-            f"{id}: the model says {p.predicted!r} with {p.probability:.2f} and gives {p.gold_probability:.2f} "
-            f"to {p.gold!r}, which is right{because}"
+            f"{id}: the model says {p.predicted!r} with {p.probability:.2f} "
+            f"and gives {p.gold_probability:.2f} to {p.gold!r}, which is right{because}"
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return what `karat train --json` prints."""
         return {
-            "karat": __version__,
-            "command": "train",
             "trainer": self.trainer,
             "signature": self.signature,
             "scores": [found.to_json() for found in self.scores],
@@ -159,8 +156,12 @@ def train(
 ) -> Trained:
     """Train one model and score it beside chance and a look-up table.
 
-    Refuses training records that stand in the test data (LeakageError) unless `drop_leaks` leaves them
-    out or `allow_leakage` keeps them. Intervals: 95 %, `trials` resamples of the test records.
+    trainer: the trainer by name and settings, for example linear:C=1.
+    seed: for trainers that draw at random, and for resampling.
+    allow_leakage: train although training records stand in the test data, and say so.
+    drop_leaks: leave training records out that stand in the test data.
+    trials: how often the test records are resampled for the 95 % intervals.
+    Raises LeakageError when records stand in both and neither was chosen.
     """
     maker = registry.make("trainers", trainer)
     if trials < 10:
@@ -192,7 +193,7 @@ def train(
 
 
 def lookup_table(train: Records, test: Records) -> tuple[str, ...]:
-    """Return what a table of the training texts answers: the label of the same text, else the most common label."""
+    """Return what a table of the training texts answers: the label of the same text, else the commonest."""
     labels = gold_labels(train)
     common = most_common(labels)
     tables: list[dict[str, Counter[str]]] = [{}, {}]
@@ -226,7 +227,12 @@ def _scores(
     """Return accuracy, macro-F1, log loss and the F1 of each label."""
     classes = tuple(sorted({*gold, *labels, *predictions.classes}))
     found = scoring.outcome(predictions, gold, classes)
-    weights = scoring.resamples(test.texts(), trials, seed=seed)
+
+    def both(weights: scoring.Weights) -> scoring.Floats:
+        main = [scoring.measure(name, found, weights) for name in scoring.METRICS]
+        return np.column_stack([*main, scoring.f1_by_label(found, weights)[0]])
+
+    draws = scoring.resampled(both, test.texts(), trials, seed=seed)
     shares = {name: count / len(labels) for name, count in Counter(labels).items()}
     common = scoring.constant(gold, most_common(labels), classes)
     table = Outcome(classes, found.gold, codes(lookup_table(train, test), classes))
@@ -240,9 +246,9 @@ def _scores(
         "log_loss": (_prior_loss(gold, shares), "label shares"),
     }
     result = []
-    for name in scoring.METRICS:
+    for column, name in enumerate(scoring.METRICS):
         value = float(scoring.measure(name, found)[0])
-        low, high = scoring.interval(scoring.measure(name, found, weights))
+        low, high = scoring.interval(draws[:, column])
         floor, kind = chance[name]
         result.append(
             Score(
@@ -259,12 +265,12 @@ def _scores(
                 note=_against_chance(value, low, high, floor, scoring.METRICS[name]),
             )
         )
-    point, draws = scoring.f1_by_label(found)[0][0], scoring.f1_by_label(found, weights)[0]
+    point = scoring.f1_by_label(found)[0][0]
     beside = scoring.f1_by_label(table)[0][0]
     for i, name in enumerate(classes):
         if not present[i]:
             continue
-        low, high = scoring.interval(draws[:, i])
+        low, high = scoring.interval(draws[:, len(scoring.METRICS) + i])
         support = int((found.gold == i).sum())
         result.append(
             Score(
@@ -278,10 +284,16 @@ def _scores(
                 best=None,
                 n=support,
                 by={"label": name},
-                note="" if name in shares else "no training record has this label",
+                note=_label_note(name, shares, float(point[i])),
             )
         )
     return tuple(result)
+
+
+def _label_note(name: str, shares: dict[str, float], value: float) -> str:
+    if name not in shares:
+        return "no training record has this label"
+    return "no hit, so that resampling cannot widen the interval" if value == 0 else ""
 
 
 def _prior_loss(gold: Sequence[str], shares: dict[str, float]) -> float:
@@ -304,8 +316,8 @@ def _warnings(
         result.append(
             Warned(
                 "leakage",
-                f"{leakage.normalised:,} training records stand in the test data ({leakage.test_share:.1%} of it), "
-                "so the scores measure memory too",
+                f"{leakage.normalised:,} training records stand in the test data "
+                f"({leakage.test_share:.1%} of it), so the scores measure memory too",
                 leakage.train,
             )
         )
@@ -371,7 +383,7 @@ def _figure(value: float | None) -> str:
 
 
 _HELP = {
-    "accuracy": "Share of test records whose label is predicted. Chance: always the most common training label.",
+    "accuracy": "Share of test records whose label is predicted. Chance: always the commonest label.",
     "macro_f1": "F1 of each label, then their plain mean, so that rare labels count as much as common ones.",
     "log_loss": "Mean of -ln of the probability given to the right label; less is better.",
 }

@@ -1,4 +1,4 @@
-"""Which sets are trained on, in what sizes, and how they score: human, synthetic and both. Knows no equivalence.
+"""Which sets are trained on, in what sizes, and how they score: human, synthetic, both. Knows no worth.
 
 For each seed the records of a side are shuffled once, and a smaller set is the beginning of a larger one.
 The shuffle is plain, not stratified by label: a small human set may lack a rare label, as in real life.
@@ -29,7 +29,7 @@ ADDED_TO = {
     "medium": (0, 100, 300, 1000, 3000, 10_000, 30_000),
     "large": (0, 30, 100, 300, 1000, 2000, 3000, 5000, 10_000, 30_000, 100_000),
 }
-"""numbers of human records to which all synthetic records are added, by budget; the whole human set always too"""
+"""numbers of human records that all synthetic ones are added to, by budget; the whole human set always too"""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,15 @@ def grid(total: int, budget: str, *, steps: str = "") -> tuple[int, ...]:
 
 
 def plan(
-    human: int, synthetic: int, *, seeds: int, sizes: Sequence[int], parts: Sequence[int], added_to: Sequence[int]
+    human: int,
+    synthetic: int,
+    *,
+    seeds: int,
+    sizes: Sequence[int],
+    parts: Sequence[int],
+    added_to: Sequence[int],
 ) -> tuple[Fit, ...]:
-    """Return all models to train; `sizes` of human, `parts` of synthetic, all synthetic `added_to` human records."""
+    """Return all models to train: `sizes` of human, `parts` of synthetic, all synthetic `added_to` human."""
     found: dict[Fit, None] = {}
     for seed in range(seeds):
         for size in sorted({*sizes, *(n for n in added_to if n)}):

@@ -1,4 +1,4 @@
-"""From learning curves to a number of human records: how many of them are as good as the synthetic set. Knows no trainer.
+"""From learning curves to a worth: how many human records are as good as a synthetic set. Knows no trainer.
 
 A curve is a list of sizes and, for each, the scores of several seeds on one test set. The synthetic set
 is worth the smallest size at which the human curve reaches its score. The curve is made monotone first
@@ -90,7 +90,9 @@ def reach(sizes: Sequence[int], curves: Floats, targets: Floats) -> Floats:
     logs = np.log(np.asarray(sizes, dtype=np.float64))
     found = np.empty(len(smooth))
     for k, (row, target) in enumerate(zip(smooth, targets.tolist())):
-        at = int(np.searchsorted(row, target, side="left"))  # the first size whose score is at least the target
+        at = int(
+            np.searchsorted(row, target, side="left")
+        )  # the first size whose score is at least the target
         if at == len(row):
             found[k] = ABOVE
         elif at == 0:
@@ -115,16 +117,16 @@ def resample_seeds(scores: Floats, *, rng: np.random.Generator) -> Floats:
     return np.asarray(mean + (moved - mean) * np.sqrt(seeds / (seeds - 1)))
 
 
-def draw_noise(half_scores: Floats, trials: int, *, rng: np.random.Generator) -> Floats:
+def draw_noise(parts: Floats, factor: float, trials: int, *, rng: np.random.Generator) -> Floats:
     """Return by how much another training set of the same source would have scored otherwise, [trials].
 
-    half_scores [seeds]: scores of random halves of the set. Student's t, because few seeds tell the
-    spread badly; zeros for one seed, which tells nothing of it.
+    parts [seeds]: scores of random parts of the set; factor: what turns their spread into that of whole
+    sets, 1 for halves. Student's t, because few seeds tell the spread badly; zeros for one seed.
     """
-    seeds = len(half_scores)
+    seeds = len(parts)
     if seeds < 2:
         return np.zeros(trials)
-    return np.asarray(rng.standard_t(seeds - 1, trials) * half_scores.std(ddof=1))
+    return np.asarray(rng.standard_t(seeds - 1, trials) * parts.std(ddof=1) * factor)
 
 
 def equivalence(
@@ -197,7 +199,7 @@ def marginal(
 
 
 def turning_point(found: Sequence[Marginal]) -> float | None:
-    """Return the number of human records at which the gain falls to zero and stays there; None if it does not.
+    """Return at how many human records the gain falls to zero for good; None if it does not.
 
     Read between two sizes on log(1 + size). Only a sign change that no later size takes back counts.
     """

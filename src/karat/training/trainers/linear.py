@@ -1,4 +1,4 @@
-"""Logistic regression on TF-IDF of words and characters: seconds on one core, and hard to beat on short texts. Knows no score.
+"""Logistic regression on TF-IDF of words and characters: seconds on one core. Knows no score.
 
 The features and the model are those of scikit-learn's TfidfVectorizer (sublinear, one for words and one for
 characters, each row of length one) and LogisticRegression. Two things make many fits on parts of one
@@ -188,7 +188,7 @@ class _Nothing:
 
 
 def _idf(counts: scipy.sparse.csr_matrix, most: int) -> Floats:
-    """Return the smooth inverse document frequency of each column, 0 where it is unseen or not among the most frequent."""
+    """Return the smooth inverse document frequency of each column; 0 where unseen or too rare for `most`."""
     n, width = counts.shape
     documents = np.bincount(counts.indices, minlength=width)
     idf = np.where(documents > 0, np.log((1 + n) / (1 + documents)) + 1, 0.0)
@@ -199,7 +199,7 @@ def _idf(counts: scipy.sparse.csr_matrix, most: int) -> Floats:
 
 
 def _tfidf(counts: Sequence[scipy.sparse.csr_matrix], idf: Sequence[Floats]) -> scipy.sparse.csr_matrix:
-    """Return sublinear TF-IDF [n, all columns], rows of each kind of length one; columns of weight 0 stay empty."""
+    """Return sublinear TF-IDF [n, all columns], the rows of each kind of length one."""
     import scipy.sparse
 
     blocks = []
@@ -241,8 +241,8 @@ def _regress(
 def _turned(matrix: scipy.sparse.csr_matrix) -> tuple[scipy.sparse.csr_matrix, Any]:
     """Return the matrix with all columns of one record's own rotated into one, and what turns weights back.
 
-    Columns that only record i has form the row vector v_i. With the L2 penalty the best weights on them lie along
-    v_i, so one feature of value |v_i| learns the same model; its weight u gives back u v_i / |v_i|.
+    Columns that only record i has form the row vector v_i. With the L2 penalty the best weights on them
+    lie along v_i, so one feature of value |v_i| learns the same model; its weight u gives u v_i / |v_i|.
     """
     import scipy.sparse
 
