@@ -15,11 +15,14 @@ from typing import Any
 from markupsafe import Markup
 
 _ELEMENTS = frozenset({"svg", "g", "path", "line", "rect", "circle", "text", "tspan", "defs", "clipPath"})
-_ATTRIBUTES = frozenset(
-    "d x y x1 x2 y1 y2 r cx cy width height viewBox transform fill stroke stroke-width stroke-dasharray "
-    "stroke-linejoin stroke-linecap stroke-opacity fill-opacity opacity clip-path text-anchor font-size "
-    "font-weight font-style dx dy id".split()
-)
+# fmt: off
+_ATTRIBUTES = frozenset({
+    "d", "x", "y", "x1", "x2", "y1", "y2", "r", "cx", "cy", "width", "height", "viewBox", "transform",
+    "fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap",
+    "stroke-opacity", "fill-opacity", "opacity", "clip-path", "text-anchor", "font-size", "font-weight",
+    "font-style", "dx", "dy", "id",
+})
+# fmt: on
 _URL = re.compile(r"url\(#([^)]+)\)")
 
 
@@ -58,7 +61,11 @@ def _copy(element: ElementTree.Element, prefix: str) -> ElementTree.Element | No
         if name == "id":
             value = f"{prefix}-{value}"
         copy.set(name, _URL.sub(rf"url(#{prefix}-\1)", value))
-    if tag == "path" and "background" in element.get("class", "") and element.get("d", "").endswith("h0v0h0Z"):
+    if (
+        tag == "path"
+        and "background" in element.get("class", "")
+        and element.get("d", "").endswith("h0v0h0Z")
+    ):
         return None
     copy.text = element.text if tag in ("text", "tspan") else None
     for child in element:

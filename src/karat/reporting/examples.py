@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from karat import blocks
+from karat.reporting.charts import FIXED
 from karat.reporting.text import cut, marked, one_line, visible
 
 MOST_ROWS = 240  # of one block
+MOST_REASONS = 30  # in a list to choose from; where each reason names a record, the search serves better
 LONGEST_TEXT = 2_500  # characters of one record
 PAGE_BYTES = 1_300_000  # of all example texts of a page
 
@@ -21,6 +23,7 @@ class Card:
 
     group: int
     group_name: str
+    tone: int | None  # the colour of the trade's own words: human, synthetic, mixed
     label: str
     id: str
     reason: str
@@ -65,15 +68,21 @@ def view(block: blocks.Examples, allowance: int) -> ExamplesView:
             break
         cards.append(card)
     groups = tuple(
-        Group(one_line(name, 40) or "records", place, sum(card.group == place for card in cards), len(sides[name]))
+        Group(
+            one_line(name, 40) or "records",
+            place,
+            sum(card.group == place for card in cards),
+            len(sides[name]),
+        )
         for place, name in enumerate(names)
     )
+    reasons = tuple(sorted({card.reason for card in cards if card.reason}))
     return ExamplesView(
         block.title,
         block.note,
         groups,
         tuple(sorted({card.label for card in cards if card.label})),
-        tuple(sorted({card.reason for card in cards if card.reason})),
+        reasons if len(reasons) <= MOST_REASONS else (),
         tuple(cards),
         len(block.rows),
     )
@@ -90,6 +99,7 @@ def _card(row: blocks.Example, place: int) -> Card:
     return Card(
         place,
         one_line(row.group, 40) or "records",
+        FIXED.get(row.group),
         one_line(row.label, 60),
         one_line(row.id, 60),
         visible(cut(row.reason, 300)[0]),

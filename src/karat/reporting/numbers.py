@@ -1,4 +1,4 @@
-"""How numbers are written on the page: significant digits, thousands separators, intervals. Knows no table."""
+"""How numbers are written: significant digits, thousands separators, intervals. Knows no table."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def number(value: Any, decimals: int | None = None, *, signed: bool = False) -> 
     amount = float(value)
     if isinstance(value, int) and decimals is None:
         text = f"{value:,}" if abs(value) < 10**15 else _scientific(amount)
-    elif amount != 0 and abs(amount) < 1e-4:
-        text = _scientific(amount)
-    elif abs(amount) >= 1e15:
+    elif abs(amount) >= 1e15 or 0 < abs(amount) < 1e-4:
         text = _scientific(amount)
     else:
         places = _places(amount) if decimals is None else decimals

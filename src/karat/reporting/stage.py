@@ -1,4 +1,4 @@
-"""The stage `report`: gathers the blocks of results and writes one HTML file. Knows blocks, and no other stage.
+"""The stage `report`: gathers the blocks of results into one HTML file. Knows blocks, and no other stage.
 
 The page loads nothing: style and script are in it, named by their hashes in a Content-Security-Policy that
 forbids everything else, so that not even a hostile record that got past the escaping could run or call home.
@@ -131,8 +131,8 @@ def _sections(results: Iterable[Any]) -> list[blocks.Section]:
             found.extend(result.__report__())
         else:
             raise BadSetting(
-                f"report: cannot show a {type(result).__name__!r}; pass results of audit, curate, train, value "
-                "or simulate, or sections of karat.blocks"
+                f"report: cannot show a {type(result).__name__!r}; pass results of stages (audit, curate, "
+                "train, value, simulate) or sections of karat.blocks"
             )
     return found
 
@@ -184,7 +184,9 @@ def _figure(chart: blocks.Chart, palette: charts.Palette, prefix: str) -> Figure
 
 
 def _described(chart: blocks.Chart, plan: charts.Plan) -> str:
-    words = [f"{chart.kind} chart of {chart.y_title or chart.y or 'share'} against {chart.x_title or chart.x}."]
+    words = [
+        f"{chart.kind} chart of {chart.y_title or chart.y or 'share'} against {chart.x_title or chart.x}."
+    ]
     if plan.legend:
         words.append("Series: " + ", ".join(key.name for key in plan.legend) + ".")
     words += [f"Reference line: {line.label} at {line.y:.3g}." for line in chart.lines if line.y is not None]
@@ -211,7 +213,7 @@ def _leads(sections: Sequence[blocks.Section], anchors: Sequence[str]) -> list[L
         for block in section.blocks
         if isinstance(block, blocks.Headline)
     ]
-    return sorted(found, key=lambda lead: -getattr(lead.headline, "rank", 0))
+    return sorted(found, key=lambda lead: -lead.headline.rank)
 
 
 def _asset(name: str) -> str:
@@ -235,7 +237,9 @@ def _write(path: Path, page: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place with --out") from None
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); choose another place with --out"
+        ) from None
     with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
         file.write(page)
     os.chmod(name, 0o644)

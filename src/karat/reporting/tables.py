@@ -1,4 +1,4 @@
-"""Turns a `blocks.Table` into cells ready for the page: formats, explanations, a tiny graphic. Knows no stage.
+"""Turns a `blocks.Table` into cells ready for the page: formats, explanations, a strip. Knows no stage.
 
 Any table with an `interval` column is read as a table of scores. Its columns are then known by their keys
 (value, reference, difference, chance, best, interval, p), its rows share their number of decimals, and a
@@ -72,6 +72,7 @@ class TableView:
     rows: tuple[RowView, ...]
     left_out: int
     scores: bool  # a table of scores, with strips
+    legend: dict[str, str]  # what the strips show: value, human, chance, best, each with its column's title
     flags: int
     dashes: bool
 
@@ -81,7 +82,9 @@ def view(table: blocks.Table) -> TableView:
     columns = tuple(column for column in table.columns if column.key not in ("_help", "_signature"))
     scores = any(column.kind == "interval" for column in columns) and _key(columns, _VALUE) is not None
     shown = table.rows[:MOST_ROWS]
-    by_column = {column.key: numbers.decimals_for([row.get(column.key) for row in shown]) for column in columns}
+    by_column = {
+        column.key: numbers.decimals_for([row.get(column.key) for row in shown]) for column in columns
+    }
     rows = tuple(_row(row, columns, scores, by_column) for row in shown)
     heads = [Head(column.title, _kind(column, shown), column.help) for column in columns]
     if scores:
@@ -93,9 +96,21 @@ def view(table: blocks.Table) -> TableView:
         rows,
         len(table.rows) - len(shown),
         scores,
+        _legend(columns) if scores else {},
         sum(bool(row.flag) for row in rows),
         any(cell.why for row in rows for cell in row.cells),
     )
+
+
+def _legend(columns: Sequence[blocks.Column]) -> dict[str, str]:
+    keys = {
+        "value": _key(columns, _VALUE),
+        "human": _key(columns, _REFERENCE),
+        "chance": "chance",
+        "best": "best",
+    }
+    titles = {column.key: column.title for column in columns}
+    return {mark: titles[key] for mark, key in keys.items() if key in titles}
 
 
 def _key(columns: Sequence[blocks.Column], wanted: Sequence[str]) -> str | None:
@@ -118,9 +133,9 @@ def _row(
     for column in columns:
         kind = _kind(column, (row,))
         own = by_column[column.key]
-        if scores and column.key in _SCALE:
-            own = decimals if decimals is not None else own
-        elif column.kind == "interval" and decimals is not None:
+        if decimals is not None and (
+            column.kind == "interval" or column.key in _SCALE or _broken(row, column)
+        ):
             own = decimals
         cells.append(_cell(row.get(column.key), column, kind, own))
     if scores:
@@ -131,8 +146,16 @@ def _row(
     return RowView(tuple(cells), words, Detail(*parts) if any(parts) else None)
 
 
+def _broken(row: Mapping[str, Any], column: blocks.Column) -> bool:
+    """Return whether the cell holds a number with a fraction, which then belongs to the row's own scale."""
+    value = row.get(column.key)
+    return (
+        column.kind == "number" and isinstance(value, float) and numbers.is_number(value) and value % 1 != 0
+    )
+
+
 def _row_decimals(row: Mapping[str, Any], columns: Sequence[blocks.Column]) -> int:
-    """Return the decimals shared by a row of scores: the interval's width says which digits mean something."""
+    """Return the decimals shared by a row of scores; the interval's width says which digits mean much."""
     ends = _ends(row, columns)
     width = ends[1] - ends[0] if ends else None
     values = [row.get(key) for key in _SCALE if key in row]
@@ -176,7 +199,9 @@ def _cell(value: Any, column: blocks.Column, kind: str, decimals: int) -> Cell:
     elif isinstance(value, (list, tuple)):
         value = ", ".join(map(str, value))
     kept, left_out = cut(str(value), LONGEST_CELL)
-    more = Markup(' <span class="cut">… {} more characters</span>').format(f"{left_out:,}") if left_out else ""
+    more = (
+        Markup(' <span class="cut">… {} more characters</span>').format(f"{left_out:,}") if left_out else ""
+    )
     return Cell(marked(kept) + more, kind if kind in ("text", "id") else "text")
 
 
@@ -194,7 +219,9 @@ def strip(row: Mapping[str, Any], columns: Sequence[blocks.Column]) -> Markup:
     marks = {key: float(row[key]) for key in ("chance", "best") if numbers.is_number(row.get(key))}
     inner_low, inner_high = low, high = min(inner), max(inner)
     room = max(high - low, abs(high) * 1e-3, 1e-9)
-    reach = (6 if numbers.is_number(human) else 50) * room  # with no human value, chance is all there is to compare
+    reach = (
+        6 if numbers.is_number(human) else 50
+    ) * room  # with no human value, chance is all there is to compare
     for mark in marks.values():
         if inner_low - reach <= mark <= inner_high + reach:
             low, high = min(low, mark), max(high, mark)
@@ -213,7 +240,9 @@ def strip(row: Mapping[str, Any], columns: Sequence[blocks.Column]) -> Markup:
         else:
             parts.append(Markup('<line class="s-{0}" x1="{1}" x2="{1}" y1="3" y2="19"/>').format(key, x))
     if ends[0] != ends[1]:
-        parts.append(Markup('<line class="s-interval" x1="{}" x2="{}" y1="11" y2="11"/>').format(*map(at, ends)))
+        parts.append(
+            Markup('<line class="s-interval" x1="{}" x2="{}" y1="11" y2="11"/>').format(*map(at, ends))
+        )
     if numbers.is_number(human):
         x = at(float(human))  # type: ignore[arg-type]
         corners = f"{x},5.5 {round(x + 5.5, 1)},11 {x},16.5 {round(x - 5.5, 1)},11"
@@ -225,7 +254,11 @@ def strip(row: Mapping[str, Any], columns: Sequence[blocks.Column]) -> Markup:
 
 def of_chart(chart: blocks.Chart) -> blocks.Table:
     """Return the numbers of a chart as a table, to stand under it."""
-    keys = [(chart.series, "series"), (chart.x, chart.x_title or chart.x), (chart.y, chart.y_title or chart.y)]
+    keys = [
+        (chart.series, "series"),
+        (chart.x, chart.x_title or chart.x),
+        (chart.y, chart.y_title or chart.y),
+    ]
     keys += [(chart.low, "low"), (chart.high, "high")]
     columns = tuple(blocks.Column(key, title) for key, title in keys if key)
     return blocks.Table(columns, chart.rows)
