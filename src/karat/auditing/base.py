@@ -20,10 +20,10 @@ Masks = NDArray[np.bool_]
 """bool [K, G]: row k merges the groups that are True."""
 Values = NDArray[np.float64]
 Setting = str | int | float | bool
-View = Literal["all", "records", "tokens"]
+View = Literal["all", "records", "tokens", "bytes"]
 Progress = Callable[[str, int, int], None]
 
-VIEWS: tuple[View, ...] = ("all", "records", "tokens")
+VIEWS: tuple[View, ...] = ("all", "records", "tokens", "bytes")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def need(kind: str, **settings: Setting) -> Need:
     """Ask for a summary: need("ngrams", n=2, tokens="word").
 
     Kinds: lengths(tokens), ngrams(n, tokens), duplicates(normalise), postings(n, tokens, limit),
-    sample(limit), labels(), embeddings(encoder); karat.auditing.summaries says what each gives.
+    sample(limit, bytes), labels(), embeddings(encoder); karat.auditing.summaries says what each gives.
     encoder="" stands for the encoder that the audit was called with.
     """
     return Need(kind, tuple(sorted(settings.items())))
@@ -132,7 +132,7 @@ class Metric:
     """
 
     size: ClassVar[View] = "records"
-    """Which part of each corpus is compared: all of it, equal records, or equal tokens."""
+    """Which part of each corpus is compared: all of it, equal records, equal tokens or equal bytes."""
     bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
     """The range of the value; intervals are cut to it."""
     tested: ClassVar[bool] = True

@@ -7,6 +7,7 @@ fall on the same place. From it come three views of each corpus:
     all       every record
     records   the first n records, n the smaller number of both corpora
     tokens    records until the smaller number of tokens of both corpora is reached, the last one cut
+    bytes     records until the smaller number of bytes is reached, the last one kept whole
 
 Records of the reference that a view leaves over give a second, independent human sample of the same
 size (the spare), from which metrics learn what human data would get: the best value.
@@ -132,9 +133,12 @@ def select(
                 left = Part(size, 2 * size) if spare and 2 * size <= n else None
                 found[view] = (Part(0, size), left)
             else:
-                name = view.removeprefix("tokens:")
-                size = int(min(one.tokens[name].sum() for one in corpora))
-                found[view] = _equal_tokens(corpus.tokens[name][order], size, spare)
+                amounts = [
+                    one.bytes if view == "bytes" else one.tokens[view[len("tokens:") :]] for one in corpora
+                ]
+                size = int(min(amount.sum() for amount in amounts))
+                amount = corpus.bytes if view == "bytes" else corpus.tokens[view[len("tokens:") :]]
+                found[view] = _equal(amount[order], size, spare, whole=view == "bytes")
     return tuple(Selection(order, key, found) for order, key, found in zip(orders, keys, cut, strict=True))
 
 
@@ -144,20 +148,20 @@ def replicate_groups(selections: Sequence[Selection]) -> int:
     return max(1, min([GROUPS, *(len(part) for part in parts if part is not None)]))
 
 
-def _equal_tokens(tokens: NDArray[np.int64], size: int, spare: bool) -> tuple[Part, Part | None]:
-    """The ranks that hold the first `size` tokens, and the next `size`, if there are as many."""
-    running = np.cumsum(tokens)
-    part = _until(running, 0, 0, size)
-    if not spare or part.stop >= len(tokens):
+def _equal(amounts: NDArray[np.int64], size: int, spare: bool, *, whole: bool) -> tuple[Part, Part | None]:
+    """The ranks that hold the first `size` tokens (or bytes), and the next `size`, if there are as many."""
+    running = np.cumsum(amounts)
+    part = _until(running, 0, 0, size, whole)
+    if not spare or part.stop >= len(amounts):
         return part, None
     before = int(running[part.stop - 1]) if part.stop else 0
     if int(running[-1]) - before < size or size == 0:
         return part, None
-    return part, _until(running, part.stop, before, size)
+    return part, _until(running, part.stop, before, size, whole)
 
 
-def _until(running: NDArray[np.int64], start: int, before: int, size: int) -> Part:
-    """From rank `start` to the record that brings the tokens after `before` to `size`."""
+def _until(running: NDArray[np.int64], start: int, before: int, size: int, whole: bool) -> Part:
+    """From rank `start` to the record that brings what comes after `before` to `size`."""
     if size == 0:
         return Part(start, len(running))  # nothing but empty texts: all of them
     last = int(np.searchsorted(running, before + size, side="left"))
@@ -165,4 +169,4 @@ def _until(running: NDArray[np.int64], start: int, before: int, size: int) -> Pa
     held = int(running[last] - (running[last - 1] if last else 0))
     # empty records after the last one that counts cost nothing and are part of an uncut corpus
     stop = len(running) if surplus == 0 and int(running[-1]) == before + size else last + 1
-    return Part(start, stop, held - surplus if surplus else None)
+    return Part(start, stop, held - surplus if surplus and not whole else None)

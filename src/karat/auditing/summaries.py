@@ -42,6 +42,7 @@ class Shard:
     keys: NDArray[np.uint64]  # the hash that orders the records
     content: NDArray[np.uint64]  # the hash of the text alone
     clusters: NDArray[np.uint64]  # records of one cluster share a source and are never split
+    places: NDArray[np.int64]  # the position of each record in its corpus
     members: Mapping[str, NDArray[np.uint8]]  # view -> group of each record, or OUT
     side: int  # G: groups 0 .. G-1 are the corpus, G .. 2G-1 its spare records
     cuts: Mapping[str, Mapping[int, int]]  # view -> record -> number of tokens kept
@@ -218,6 +219,7 @@ class Sample:
     keys: NDArray[np.uint64]  # the hash by which records are ordered; equal for equal texts of two corpora
     content: NDArray[np.uint64]  # the hash of the text alone
     clusters: NDArray[np.uint64]  # records made from one source share a cluster
+    places: NDArray[np.int64]  # the position of each record in its corpus
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -236,16 +238,23 @@ class Sample:
             self.keys[chosen],
             self.content[chosen],
             self.clusters[chosen],
+            self.places[chosen],
         )
 
-    def first(self, limit: int, side: int) -> Sample:
-        """In hash order, and no more than `limit` records of each side of `side` groups."""
+    def first(self, limit: int, size: int, side: int) -> Sample:
+        """In hash order: at most `limit` records and `size` bytes of each `side` groups (0: no limit)."""
         order = np.argsort(self.keys, kind="stable")
-        if limit > 0:
-            segment = self.groups[order] // side
-            kept = [order[segment == s][:limit] for s in np.unique(segment)]
-            order = np.concatenate(kept) if kept else order
-        return self.take(order)
+        segment = self.groups[order] // side
+        kept = []
+        for one in np.unique(segment):
+            chosen = order[segment == one]
+            if limit > 0:
+                chosen = chosen[:limit]
+            if size > 0:
+                running = np.cumsum([len(self.texts[i].encode()) for i in chosen])
+                chosen = chosen[: max(1, int(np.searchsorted(running, size, side="right")))]
+            kept.append(chosen)
+        return self.take(np.concatenate(kept) if kept else order)
 
     def joined(self, other: Sample) -> Sample:
         """The records of both."""
@@ -257,6 +266,7 @@ class Sample:
             np.concatenate([self.keys, other.keys]),
             np.concatenate([self.content, other.content]),
             np.concatenate([self.clusters, other.clusters]),
+            np.concatenate([self.places, other.places]),
         )
 
 
@@ -266,16 +276,21 @@ class SamplePart:
 
     sample: Sample
     limit: int
+    size: int
     side: int
+
+    def first(self) -> SamplePart:
+        """The same within its limits."""
+        return replace(self, sample=self.sample.first(self.limit, self.size, self.side))
 
 
 class SampleKind:
-    """The texts, labels and ids of the first `limit` records by hash (0: all of them)."""
+    """Texts, labels and ids of the first records by hash: at most `limit` records, `bytes` bytes (0: all)."""
 
     def collect(self, shard: Shard, need: Need) -> SamplePart:
         group = shard.groups(need)
         chosen = np.flatnonzero(group != OUT)
-        limit, side = int(need.get("limit", 0)), shard.side
+        limit, size = int(need.get("limit", 0)), int(need.get("bytes", 0))
         everyone = Sample(
             tuple(text or "" for text in shard.texts.take(pa.array(chosen)).to_pylist()),
             tuple(shard.ids[i] for i in chosen),
@@ -284,11 +299,12 @@ class SampleKind:
             shard.keys[chosen],
             shard.content[chosen],
             shard.clusters[chosen],
+            shard.places[chosen],
         )
-        return SamplePart(everyone.first(limit, side), limit, side)
+        return SamplePart(everyone, limit, size, shard.side).first()
 
     def merge(self, one: SamplePart, other: SamplePart) -> SamplePart:
-        return SamplePart(one.sample.joined(other.sample).first(one.limit, one.side), one.limit, one.side)
+        return replace(one, sample=one.sample.joined(other.sample)).first()
 
     def stack(self, corpora: Sequence[SamplePart], offsets: Sequence[int], groups: int) -> Sample:
         total: Sample | None = None

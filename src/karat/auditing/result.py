@@ -1,0 +1,389 @@
+"""What an audit gives: scores with baselines, warnings, examples. Knows how to show them, not to make them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from karat.auditing.gate import holds
+from karat.blocks import Chart, Column, Example, Examples, Headline, Level, Note, Section, Table
+from karat.errors import BadSetting, did_you_mean
+from karat.version import __version__
+
+Setting = str | int | float | bool
+ALPHA = 0.05
+"""The chance of even one false flag in an audit without any real difference (after Holm)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus as an audit names it."""
+
+    path: str
+    records: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that a reader of the scores must know; the codes are stable."""
+
+    code: str
+    message: str
+    records: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One metric on the records that share one value of a field."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+    reference: float | None
+    difference: float | None
+    p: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of a corpus, beside what it is by chance, at best and for the reference."""
+
+    name: str
+    settings: dict[str, Setting]
+    signature: str
+    value: float | None
+    interval: tuple[float, float] | None
+    reference: float | None
+    reference_interval: tuple[float, float] | None
+    difference: float | None
+    difference_interval: tuple[float, float] | None
+    p: float | None
+    p_holm: float | None
+    flagged: bool
+    chance: float | None
+    best: float | None
+    n: int
+    by: dict[str, Slice] = field(default_factory=dict)
+    note: str = ""
+    details: dict[str, float] = field(default_factory=dict)
+    help: str = ""
+    higher: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"{self.signature} = {number(self.value)}"]
+        if self.interval is not None:
+            parts.append(f"[{number(self.interval[0])}, {number(self.interval[1])}]")
+        parts.extend(
+            f"{name} {number(found)}"
+            for name, found in (("reference", self.reference), ("chance", self.chance), ("best", self.best))
+            if found is not None
+        )
+        return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One record that shows best what a metric sees."""
+
+    id: str
+    metric: str
+    score: float
+    reason: str
+    text: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The result of `karat.audit`: print it, ask for a score, the worst records, or why a record is named."""
+
+    candidate: Source
+    reference: Source | None
+    scores: tuple[Score, ...]
+    warnings: tuple[Warned, ...]
+    evidence: tuple[Evidence, ...]
+    samples: tuple[Evidence, ...]
+    """A few records of both sides as they come (metric is "human" or "synthetic")."""
+    skipped: dict[str, str]
+    """Metric -> why it was not computed, for metrics that were not asked for by name."""
+    mode: str
+    seed: int
+    groups: int
+    seconds: float = 0.0
+
+    def score(self, name: str) -> Score:
+        """Return the score of a metric, named as `distinct_n` or `distinct_n:n=3`. Raises BadSetting."""
+        wanted, _, rest = name.partition(":")
+        pairs = dict(pair.split("=", 1) for pair in rest.split(",")) if rest else {}
+        for score in self.scores:
+            shown = {key: _setting(value) for key, value in score.settings.items()}
+            if score.name == wanted and all(shown.get(key) == value for key, value in pairs.items()):
+                return score
+        known = [score.name for score in self.scores]
+        raise BadSetting(
+            f"no score named {name!r}{did_you_mean(wanted, known)} (there are: {', '.join(known)})"
+        )
+
+    def worst(self, k: int = 5) -> tuple[Evidence, ...]:
+        """Return the k records that tell most, taking the metrics in turn and no record twice."""
+        queues: dict[str, list[Evidence]] = {}
+        for one in self.evidence:
+            queues.setdefault(one.metric, []).append(one)
+        found: dict[str, Evidence] = {}
+        while len(found) < k and any(queues.values()):
+            for queue in queues.values():
+                while queue and queue[0].id in found:
+                    queue.pop(0)
+                if queue and len(found) < k:
+                    found[queue[0].id] = queue.pop(0)
+        return tuple(found.values())
+
+    def why(self, id: str) -> tuple[str, ...]:
+        """Return every reason for which a record is named in this audit; empty if it is not."""
+        reasons = [f"{one.metric}: {one.reason}" for one in self.evidence if one.id == id]
+        reasons += [f"{warned.code}: {warned.message}" for warned in self.warnings if id in warned.records]
+        return tuple(reasons)
+
+    def fails(self, expression: str) -> bool:
+        """Tell whether a `--fail-if` expression holds, for example "distinct_n < 0.3 and length.p < 0.01".
+
+        Fields are value (default), reference, difference, p, p_holm, flagged, chance, best, low, high and n;
+        warnings.CODE counts the records of a warning. Raises BadSetting.
+        """
+        return holds(expression, self._look)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plain object that `karat audit --json` prints."""
+        return {
+            "karat": __version__,
+            "command": "audit",
+            "candidate": _source(self.candidate),
+            "reference": _source(self.reference) if self.reference else None,
+            "mode": self.mode,
+            "seed": self.seed,
+            "scores": [_score(score) for score in self.scores],
+            "warnings": [
+                {"code": one.code, "message": one.message, "records": list(one.records)}
+                for one in self.warnings
+            ],
+            "examples": [
+                {"id": one.id, "metric": one.metric, "score": _finite(one.score), "reason": one.reason}
+                for one in self.evidence
+            ],
+            "skipped": dict(self.skipped),
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.scores), *(f"{one.code}: {one.message}" for one in self.warnings)])
+
+    def __report__(self) -> tuple[Section, ...]:
+        """Return the blocks of the report: headline, warnings, the table, lengths, records side by side."""
+        return (Section("Audit", tuple(_blocks(self)), id="audit"),)
+
+    def _look(self, name: str) -> float | None:
+        metric, dot, attribute = name.rpartition(".")
+        if not dot or (":" in attribute):
+            metric, attribute = name, "value"
+        if metric == "warnings":
+            hits = [one for one in self.warnings if one.code == attribute]
+            return float(sum(max(1, len(one.records)) for one in hits))
+        score = self.score(metric)
+        fields: dict[str, float | None] = {
+            "value": score.value,
+            "reference": score.reference,
+            "difference": score.difference,
+            "p": score.p,
+            "p_holm": score.p_holm,
+            "flagged": float(score.flagged),
+            "chance": score.chance,
+            "best": score.best,
+            "low": score.interval[0] if score.interval else None,
+            "high": score.interval[1] if score.interval else None,
+            "n": float(score.n),
+            **score.details,
+        }
+        if attribute not in fields:
+            hint = did_you_mean(attribute, fields)
+            raise BadSetting(f"{metric} has no {attribute!r}{hint} (it has: {', '.join(fields)})")
+        return fields[attribute]
+
+
+def number(value: float | None) -> str:
+    """Write a number with three significant digits, whole ones with separators."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _setting(value: Setting) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _pair(interval: tuple[float, float] | None) -> list[float] | None:
+    return list(interval) if interval is not None and all(map(math.isfinite, interval)) else None
+
+
+def _source(source: Source) -> dict[str, Any]:
+    return {"path": source.path, "records": source.records, "fingerprint": source.fingerprint}
+
+
+def _score(score: Score) -> dict[str, Any]:
+    return {
+        "name": score.name,
+        "settings": dict(score.settings),
+        "signature": score.signature,
+        "value": _finite(score.value),
+        "interval": _pair(score.interval),
+        "reference": _finite(score.reference),
+        "reference_interval": _pair(score.reference_interval),
+        "difference": _finite(score.difference),
+        "difference_interval": _pair(score.difference_interval),
+        "p": _finite(score.p),
+        "p_holm": _finite(score.p_holm),
+        "flagged": score.flagged,
+        "chance": _finite(score.chance),
+        "best": _finite(score.best),
+        "n": score.n,
+        "by": {name: _slice(part) for name, part in score.by.items()},
+        "note": score.note,
+        "details": {name: _finite(value) for name, value in score.details.items()},
+    }
+
+
+def _slice(part: Slice) -> dict[str, Any]:
+    return {
+        "value": _finite(part.value),
+        "interval": _pair(part.interval),
+        "reference": _finite(part.reference),
+        "difference": _finite(part.difference),
+        "p": _finite(part.p),
+        "n": part.n,
+    }
+
+
+_COLUMNS = (
+    Column("name", "metric"),
+    Column("value", "candidate", "number"),
+    Column("interval", "95% interval", "interval"),
+    Column("reference", "human", "number"),
+    Column("difference", "difference", "number"),
+    Column(
+        "p",
+        "p (Holm)",
+        "number",
+        "Chance of such a difference between two samples of one source, for all tests",
+    ),
+    Column("chance", "by chance", "number", "What both sides would get if they came from one pool"),
+    Column("best", "at best", "number", "What an independent human sample of the same size gets"),
+)
+
+
+def _blocks(audited: Audited) -> list[Any]:
+    flagged = [score for score in audited.scores if score.flagged]
+    tested = [score for score in audited.scores if score.p is not None]
+    blocks: list[Any] = []
+    if audited.reference is not None:
+        names = ", ".join(score.name for score in flagged) or "none"
+        detail = f"{names}; corrected for {len(tested)} tests (Holm, {ALPHA:.0%})"
+        level: Level = "warning" if flagged else "good"
+        blocks.append(
+            Headline(f"{len(flagged)} of {len(tested)}", "metrics differ from human data", detail, level)
+        )
+    blocks.extend(Note(f"{one.message}", "warning") for one in audited.warnings)
+    if audited.mode == "paper":
+        blocks.append(
+            Note(
+                "Published definitions: whitespace tokens, gzip, sizes as they are; not comparable across sizes."
+            )
+        )
+    blocks.append(
+        Table(
+            _COLUMNS, tuple(map(_row, audited.scores)), "Scores", "Each metric unfolds into its definition."
+        )
+    )
+    blocks.extend(_by_tables(audited))
+    chart = _length_chart(audited)
+    if chart is not None:
+        blocks.append(chart)
+    rows = [
+        Example("synthetic", one.text, one.label or "", one.id, one.reason, (one.metric,))
+        for one in audited.worst(24)
+    ]
+    rows += [Example(one.metric, one.text, one.label or "", one.id) for one in audited.samples]
+    if rows:
+        blocks.append(
+            Examples(tuple(rows), "Records", "First the records that tell most, then a few as they come.")
+        )
+    return blocks
+
+
+def _row(score: Score) -> dict[str, Any]:
+    return {
+        "name": score.name,
+        "value": _finite(score.value),
+        "interval": _pair(score.interval),
+        "reference": _finite(score.reference),
+        "difference": _finite(score.difference),
+        "p": _finite(score.p_holm),
+        "chance": _finite(score.chance),
+        "best": _finite(score.best),
+        "_help": " ".join(filter(None, [score.help, f"Higher: {score.higher}." if score.higher else ""])),
+        "_signature": score.signature,
+        "_note": score.note,
+        "_flag": "differs" if score.flagged else False,
+    }
+
+
+def _by_tables(audited: Audited) -> list[Table]:
+    columns = (
+        Column("name", "records"),
+        Column("n", "n", "number"),
+        Column("value", "candidate", "number"),
+        Column("interval", "95% interval", "interval"),
+        Column("reference", "human", "number"),
+        Column("difference", "difference", "number"),
+        Column("p", "p", "number"),
+    )
+    tables = []
+    for score in audited.scores:
+        if not score.by:
+            continue
+        rows = tuple({"name": name, **_slice(part)} for name, part in score.by.items())
+        tables.append(
+            Table(columns, rows, f"{score.name} by group", "p is not corrected for the number of groups.")
+        )
+    return tables
+
+
+def _length_chart(audited: Audited) -> Chart | None:
+    rows = []
+    for score in audited.scores:
+        if score.name == "length":
+            for key, value in score.details.items():
+                side, _, name = key.rpartition(".")
+                side = "human" if side == "reference" else "synthetic"
+                if name in ("p05", "p25", "p50", "p75", "p95"):
+                    rows.append({"share": int(name[1:]), "tokens": value, "side": side})
+    if not rows:
+        return None
+    return Chart(
+        "line",
+        tuple(rows),
+        "share",
+        "tokens",
+        "side",
+        title="Length of records",
+        x_title="percentile",
+        y_title="tokens",
+    )
