@@ -1,0 +1,1 @@
+"""Encoders: one file each. Texts in, unit vectors out."""

@@ -1,0 +1,76 @@
+"""Latent semantic analysis: an encoder learned from the corpus itself, with nothing to download."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat.auditing.encoders.base import Vectors, hash_sample, unit_rows
+from karat.auditing.features import FeatureSpace, featurise
+
+_BATCH = 5_000
+
+
+@dataclass(frozen=True)
+class Lsa:
+    """TF-IDF of words and word pairs, reduced by a truncated SVD that is fitted on the reference.
+
+    Source: Deerwester et al. 1990, Indexing by latent semantic analysis.
+    dims: the length of a vector; fewer where the corpus has fewer independent texts
+    texts: the most texts it is fitted on, taken by hash
+    features: the most words and word pairs it knows, those of the most texts
+    """
+
+    dims: int = 128
+    texts: int = 5_000
+    features: int = 30_000
+
+    def __post_init__(self) -> None:
+        for name in ("dims", "texts", "features"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be 1 or more")
+
+    def fit(self, texts: Sequence[str], *, seed: int = 0) -> LsaModel:
+        """Return the encoder fitted on (a hash sample of) the texts; deterministic for a seed."""
+        from sklearn.utils.extmath import randomized_svd
+
+        sample = hash_sample(texts, self.texts)
+        # In a handful of texts nearly every word is seen once; leaving those out would leave nothing.
+        least = 2 if len(sample) >= 50 else 1
+        space, matrix = featurise(sample, words=(1, 2), min_documents=least, most=self.features)
+        name = f"lsa-{self.dims}-{_digest(sample, (self.dims, self.features, seed))}"
+        dims = min(self.dims, *matrix.shape)
+        if dims == 0:
+            return LsaModel(name, space, np.zeros((len(space.keys), 1), np.float32))
+        _, strengths, axes = randomized_svd(
+            matrix, n_components=dims, n_iter=4, flip_sign=True, random_state=seed % 2**32
+        )
+        kept = max(1, int((strengths > 1e-6 * strengths[0]).sum()))
+        return LsaModel(name, space, np.ascontiguousarray(axes[:kept].T, dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class LsaModel:
+    """A fitted LSA: its id (made from all it was fitted on), its features and the axes [m, d]."""
+
+    id: str
+    space: FeatureSpace
+    axes: NDArray[np.float32]
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 [n, d] of unit rows; zeros for a text without a single known word."""
+        parts = [np.zeros((0, self.axes.shape[1]), np.float32)]
+        for start in range(0, len(texts), _BATCH):
+            parts.append(unit_rows(self.space.matrix(texts[start : start + _BATCH]) @ self.axes))
+        return np.concatenate(parts)
+
+
+def _digest(sample: Sequence[str], settings: tuple[int, ...]) -> str:
+    state = hashlib.blake2b(repr(settings).encode(), digest_size=4)
+    for text in sample:
+        state.update(text.encode("utf-8", "surrogatepass") + b"\x00")
+    return state.hexdigest()
