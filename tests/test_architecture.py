@@ -56,7 +56,7 @@ def each_module() -> list[object]:
 
 
 def imports(tree: ast.AST, name: str, *, types: bool = True) -> Iterator[tuple[str, int]]:
-    """Yield the full name and the line of every import, also inside functions and, with `types`, for checkers."""
+    """Yield the full name and the line of every import, in functions and, with `types`, for checkers too."""
     skipped: set[int] = set()
     if not types:
         skipped = {id(inner) for node in ast.walk(tree) if type_checking(node) for inner in ast.walk(node)}
@@ -141,6 +141,8 @@ def test_import_order_is_data_order(name: str, tree: ast.Module) -> None:
 def test_stages_and_parts_keep_apart(name: str, tree: ast.Module) -> None:
     """A part imports no other part, no executor, no run and no stage; reporting and stages meet in blocks."""
     part = part_of_file(name)
+    if name == "__init__.py":
+        return
     wrong = []
     for module, line in imports(tree, name):
         if not module.startswith("karat."):

@@ -25,6 +25,9 @@ from karat.errors import BadSetting, did_you_mean
 # The command line fills these in itself.
 FILLED = frozenset({"progress", "executor", "journal", "cache"})
 
+# What stands for `-` while the arguments are parsed: the parser would take it for a flag.
+_STANDARD_INPUT = "<standard input>"
+
 _COMMON_HELP = {
     "seed": "Number from which all chance is drawn.",
     "budget": "One dial for sample sizes, trials and model sizes.",
@@ -307,6 +310,7 @@ def _common(command: Command, taken: set[str], common: Any, files: Any) -> list[
 def _sort(command: Command, stage: Callable[..., Any], values: dict[str, Any]) -> Call:
     parameters = inspect.signature(stage).parameters
     files = {name: values.pop(name) for name in command.files}
+    files = {name: "-" if path == _STANDARD_INPUT else path for name, path in files.items()}
     where = {
         name: tuple(values.pop("where" if number == 0 else f"{name}_where", ()))
         for number, name in enumerate(command.files)
@@ -314,8 +318,11 @@ def _sort(command: Command, stage: Callable[..., Any], values: dict[str, Any]) -
     extras = {extra.name: values.pop(extra.name) for extra in command.extras}
     settings = {name: value for name, value in values.items() if name in parameters}
     common = {name: value for name, value in values.items() if name in _COMMON_HELP}
+    executor = registry.make(
+        "executors", values["executor"]
+    )  # a wrong one is refused even where it has no use
     if "executor" in parameters:
-        settings["executor"] = registry.make("executors", values["executor"])
+        settings["executor"] = executor
     # None stands where the default is a part: the stage knows it better
     settings = {
         name: value
@@ -342,7 +349,7 @@ def take_fields(tokens: Sequence[str], files: Sequence[str]) -> tuple[list[str],
             return [*rest, token, *pending], found
         match = re.fullmatch(r"--([a-z0-9_-]+)-field(?:=(.*))?", token, flags=re.DOTALL)
         if not match:
-            rest.append(token)
+            rest.append(_STANDARD_INPUT if token == "-" else token)
             continue
         name, value = match[1].replace("-", "_"), match[2]
         if value is None:

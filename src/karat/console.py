@@ -167,9 +167,9 @@ def _cell(value: Any, kind: str) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        if value == 0 or 1e-3 <= abs(value) < 1e4:
-            return f"{value:.4g}"
-        return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.1e}"
+        if abs(value) >= 1000:
+            return f"{value:,.0f}"
+        return f"{value:.4g}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2g}"
     # control characters of a record would steer the terminal
     return "".join(ch if ch.isprintable() else " " for ch in str(value))
 
