@@ -304,7 +304,7 @@ def _warnings(
         found.append(Warned("unseen_labels", f"synthetic labels that no human record has: {names}"))
     if worth.censored:
         side = "more than the largest" if worth.censored == "above" else "less than the smallest"
-        message = f"the synthetic set is worth {side} human set tried ({worth.bound:,}); beyond it is a guess"
+        message = f"the set is worth {side} human set tried ({worth.bound:,}); beyond it lies a guess"
         found.append(Warned("extrapolation_refused", message))
     if len(test) < 200 or seeds < 3:
         message = (
@@ -317,8 +317,8 @@ def _warnings(
 def _notes(seeds: int, maker: Any) -> tuple[str, ...]:
     found = [
         "Sets are drawn at random, not by label, and a smaller one is the beginning of a larger one.",
-        "The interval of the worth holds the draw of test records, of seeds and of both training sets; the bands "
-        "of the curves and the gains hold test records and seeds.",
+        "The interval of the worth holds the draw of test records, of seeds and of both training sets; "
+        "the bands of the curves and the gains hold test records and seeds.",
         "Without any human record the comparison is with always giving the most common human label.",
     ]
     if seeds == 1:
