@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from karat import registry
-from karat.blocks import Block, Chart, Column, Example, Examples, Headline, Note, Section, Table
+from karat.blocks import Block, Chart, Column, Example, Examples, Headline, Level, Note, Section, Table
 from karat.curation.base import Ordered
 from karat.errors import BadSetting, InputError, NotEnoughData, did_you_mean
 from karat.records import Records
@@ -155,16 +155,14 @@ class Curated:
             _steps_table(self.steps),
         ]
         if self.order is not None:
-            level = "info" if self.order.informative or self.order.name == "random" else "warning"
+            level: Level = "info" if self.order.informative or self.order.name == "random" else "warning"
             blocks.append(Note(f"Order by {self.order.name}: {self.order.note}", level))
             rows = tuple({"score": s} for s in self.kept.column(SCORE) if s is not None)
             if self.order.name != "random" and rows:
                 blocks.append(Chart("histogram", rows, "score", "", title=f"Scores of {self.order.name}"))
         examples = _examples(self.dropped)
         if examples:
-            blocks.append(
-                Examples(examples, "Dropped records", "The first ones of each filter, with the reason.")
-            )
+            blocks.append(Examples(examples, "Dropped records", "The first of each filter."))
         return (Section("What was kept", tuple(blocks), id="curate"),)
 
 
@@ -240,8 +238,8 @@ class _Work:
         self._note("filter", judge, before, found.note)
         if not len(self.left):
             raise NotEnoughData(
-                f"{self.candidate.path}: filter {registry.spec_of(judge)!r} drops all {before:,} records that were "
-                "left; loosen it, or leave it out"
+                f"{self.candidate.path}: filter {registry.spec_of(judge)!r} drops all {before:,} records "
+                "that were left; loosen it, or leave it out"
             )
 
     def order(self, orderer: Any) -> Ordering:
@@ -327,7 +325,7 @@ def _steps_table(steps: Sequence[Step]) -> Table:
 def _examples(dropped: Records, each: int = 20) -> tuple[Example, ...]:
     """Return the first dropped records of each filter."""
     found: dict[str, list[Example]] = {}
-    labels = dropped.labels() or [None] * len(dropped)
+    labels = dropped.labels() or [""] * len(dropped)
     columns = zip(dropped.ids, dropped.texts(), labels, dropped.column("filter"), dropped.column("reason"))
     for identity, text, label, name, reason in columns:
         rows = found.setdefault(name, [])
