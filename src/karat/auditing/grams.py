@@ -126,21 +126,27 @@ def _gram(
     group: NDArray[np.int64], counts: NDArray[np.int64], begins: NDArray[np.int64], groups: int
 ) -> NDArray[np.float64]:
     """float64 [G, G] of inner products, exact as long as sums stay below 2**53."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     spread = np.diff(np.r_[begins, len(group)])  # in how many groups each type occurs
     lonely = begins[spread == 1]
     out = np.zeros((groups, groups))
     squares = counts[lonely].astype(np.float64) ** 2
     out[np.diag_indices(groups)] = np.bincount(group[lonely], weights=squares, minlength=groups)
     shared = np.flatnonzero(spread > 1)
-    for low in range(0, len(shared), _ROWS):
-        types = shared[low : low + _ROWS]
-        length = spread[types]
-        rows = np.repeat(np.arange(len(types)), length)
-        ends = np.cumsum(length)
-        entries = np.repeat(begins[types], length) + np.arange(ends[-1]) - np.repeat(ends - length, length)
-        dense = np.zeros((len(types), groups))
-        dense[rows, group[entries]] = counts[entries]
-        out += dense.T @ dense
+    # Narrow products gain nothing from threads, and lose seconds to them on a busy machine.
+    with threadpool_limits(1, user_api="blas"):
+        for low in range(0, len(shared), _ROWS):
+            types = shared[low : low + _ROWS]
+            length = spread[types]
+            rows = np.repeat(np.arange(len(types)), length)
+            ends = np.cumsum(length)
+            entries = (
+                np.repeat(begins[types], length) + np.arange(ends[-1]) - np.repeat(ends - length, length)
+            )
+            dense = np.zeros((len(types), groups))
+            dense[rows, group[entries]] = counts[entries]
+            out += dense.T @ dense
     return out
 
 

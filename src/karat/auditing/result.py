@@ -1,4 +1,4 @@
-"""What an audit gives: scores with baselines, warnings, examples. Knows how to show them, not to make them."""
+"""What an audit gives: scores with baselines, warnings, examples. Knows how to show, not how to make them."""
 
 from __future__ import annotations
 
@@ -303,9 +303,7 @@ def _blocks(audited: Audited) -> list[Any]:
     blocks.extend(Note(f"{one.message}", "warning") for one in audited.warnings)
     if audited.mode == "paper":
         blocks.append(
-            Note(
-                "Published definitions: whitespace tokens, gzip, sizes as they are; not comparable across sizes."
-            )
+            Note("Published definitions: whitespace tokens, gzip, sizes as they are. Compare no two sizes.")
         )
     blocks.append(
         Table(

@@ -23,53 +23,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from karat.auditing import tokens as token_tools
-from karat.auditing.base import Fitted, Masks, Need, Values
+from karat.auditing.base import Masks, Need, Values
 from karat.auditing.grams import GramKeys, StackedGrams, stack_grams
 from karat.auditing.postings import PostingsPart, StackedPostings, collect_postings, stack_postings
-from karat.auditing.tokens import Tokens
-
-OUT = 255  # the group of a record that a view does not select
-MAX_LABELS = 1000  # beyond this a field is no class label, and sums a label would outgrow the corpus
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A few thousand records on their way to a worker: columns, and which view takes which record."""
-
-    texts: pa.Array
-    ids: tuple[str, ...]
-    labels: tuple[str | None, ...] | None
-    keys: NDArray[np.uint64]  # the hash that orders the records
-    content: NDArray[np.uint64]  # the hash of the text alone
-    clusters: NDArray[np.uint64]  # records of one cluster share a source and are never split
-    places: NDArray[np.int64]  # the position of each record in its corpus
-    members: Mapping[str, NDArray[np.uint8]]  # view -> group of each record, or OUT
-    side: int  # G: groups 0 .. G-1 are the corpus, G .. 2G-1 its spare records
-    cuts: Mapping[str, Mapping[int, int]]  # view -> record -> number of tokens kept
-    encoders: Mapping[str, Fitted] = field(default_factory=dict)
-    _tokens: dict[tuple[str, str], Tokens] = field(default_factory=dict, repr=False, compare=False)
-
-    def groups(self, need: Need) -> NDArray[np.uint8]:
-        """uint8 [n]: the replicate group of each record in the need's view."""
-        return self.members[view_key(need)]
-
-    def tokens(self, need: Need) -> Tokens:
-        """The hashed tokens of all texts, the last record of the view cut to size; made once."""
-        tokeniser = str(need.get("tokens", "word"))
-        whole = self._tokens.get((tokeniser, ""))
-        if whole is None:
-            whole = self._tokens[tokeniser, ""] = token_tools.tokenise(self.texts, tokeniser)
-        view = view_key(need)
-        if not self.cuts.get(view):
-            return whole
-        if (tokeniser, view) not in self._tokens:
-            self._tokens[tokeniser, view] = token_tools.cut(whole, dict(self.cuts[view]))
-        return self._tokens[tokeniser, view]
-
-
-def view_key(need: Need) -> str:
-    """The name of the selection that a need looks at; equal tokens depend on the tokeniser."""
-    return f"tokens:{need.get('tokens', 'word')}" if need.view == "tokens" else need.view
+from karat.auditing.shards import OUT, UNLABELLED, Shard
+from karat.auditing.vectors import Embeddings as Embeddings
+from karat.auditing.vectors import EmbeddingsKind
 
 
 class Stacked(Protocol):
@@ -337,7 +296,7 @@ class LabelsKind:
     def collect(self, shard: Shard, need: Need) -> dict[str, NDArray[np.int64]]:
         group = shard.groups(need)
         table: dict[str, NDArray[np.int64]] = {}
-        labels = _label_array(shard)
+        labels = shard.label_array()
         for name in np.unique(labels):
             chosen = group[(labels == name) & (group != OUT)]
             table[str(name)] = np.bincount(chosen, minlength=256)
@@ -354,108 +313,13 @@ class LabelsKind:
     def stack(
         self, corpora: Sequence[dict[str, NDArray[np.int64]]], offsets: Sequence[int], groups: int
     ) -> Labels:
-        names = sorted({name for table in corpora for name in table if name != _NONE})
+        names = sorted({name for table in corpora for name in table if name != UNLABELLED})
         counts = np.zeros((groups, len(names) + 1), np.int64)
         for table, shift in zip(corpora, offsets, strict=True):
-            for column, name in enumerate([*names, _NONE]):
+            for column, name in enumerate([*names, UNLABELLED]):
                 if name in table:
                     counts[shift:, column] += table[name][: groups - shift]
         return Labels(tuple(names), counts[:, :-1], counts[:, -1])
-
-
-_NONE = "\x00none"
-
-
-def _label_array(shard: Shard) -> NDArray[Any]:
-    if shard.labels is None:
-        return np.full(len(shard.ids), _NONE, dtype=object)
-    return np.array([_NONE if label is None else str(label) for label in shard.labels], dtype=object)
-
-
-# ------------------------------------------------------------------------------------- embeddings
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Sums of unit vectors a group and label: what every mean of pairwise cosines is made of.
-
-    labels [L] ("" holds records without a label), counts int64 [G, L], sums float64 [G, L, d] of the
-    vectors, squares float64 [G, L] of their squared lengths (the pairs of a record with itself).
-    """
-
-    encoder: str
-    labels: tuple[str, ...]
-    counts: NDArray[np.int64]
-    sums: NDArray[np.float64]
-    squares: NDArray[np.float64]
-
-    def window(self, start: int, stop: int) -> Embeddings:
-        """The same for a range of groups."""
-        rows = slice(start, stop)
-        return Embeddings(self.encoder, self.labels, self.counts[rows], self.sums[rows], self.squares[rows])
-
-
-class EmbeddingsKind:
-    """Sums of the vectors of an encoder (setting encoder), which was fitted before the pass began."""
-
-    def collect(self, shard: Shard, need: Need) -> Embeddings:
-        encoder = shard.encoders[str(need.get("encoder", ""))]
-        group = shard.groups(need)
-        chosen = np.flatnonzero(group != OUT)
-        texts = [text or "" for text in shard.texts.take(pa.array(chosen)).to_pylist()]
-        labels = _label_array(shard)[chosen]
-        labels[labels == _NONE] = ""
-        names, column = np.unique(labels.astype(str), return_inverse=True)
-        side = int(group[chosen].max()) + 1 if len(chosen) else 1
-        rows = encoder.encode(texts).astype(np.float64)
-        place = group[chosen].astype(np.int64)
-        return _embedding_sums(encoder.id, tuple(map(str, names)), rows, place, column, side)
-
-    def merge(self, one: Embeddings, other: Embeddings) -> Embeddings:
-        return _stack_embeddings([one, other], [0, 0], max(len(one.counts), len(other.counts)))
-
-    def stack(self, corpora: Sequence[Embeddings], offsets: Sequence[int], groups: int) -> Embeddings:
-        return _stack_embeddings(corpora, offsets, groups)
-
-
-def _embedding_sums(
-    encoder: str,
-    names: tuple[str, ...],
-    rows: NDArray[np.float64],
-    group: NDArray[np.int64],
-    column: NDArray[np.int64],
-    side: int,
-) -> Embeddings:
-    cell = group * max(len(names), 1) + column
-    shape = (side, len(names))
-    size = side * len(names)
-    order = np.argsort(cell, kind="stable")
-    sums = np.zeros((size, rows.shape[1] if rows.ndim == 2 else 0))
-    if len(order):
-        starts = np.flatnonzero(np.r_[True, np.diff(cell[order]) > 0])
-        sums[cell[order][starts]] = np.add.reduceat(rows[order], starts, axis=0)
-    norms = np.einsum("nd,nd->n", rows, rows)
-    squares = np.bincount(cell, weights=norms, minlength=size).astype(np.float64)
-    counts = np.bincount(cell, minlength=size)
-    return Embeddings(encoder, names, counts.reshape(shape), sums.reshape(*shape, -1), squares.reshape(shape))
-
-
-def _stack_embeddings(corpora: Sequence[Embeddings], offsets: Sequence[int], groups: int) -> Embeddings:
-    names = sorted({name for part in corpora for name in part.labels})
-    width = max(part.sums.shape[2] for part in corpora)
-    counts = np.zeros((groups, len(names)), np.int64)
-    sums = np.zeros((groups, len(names), width))
-    squares = np.zeros((groups, len(names)))
-    for part, shift in zip(corpora, offsets, strict=True):
-        if part.counts.size == 0:
-            continue
-        rows = np.arange(len(part.counts)) + shift
-        columns = np.array([names.index(name) for name in part.labels])
-        cells = np.ix_(rows, columns)
-        counts[cells] += part.counts
-        sums[cells] += part.sums
-        squares[cells] += part.squares
-    return Embeddings(corpora[0].encoder, tuple(names), counts, sums, squares)
 
 
 KINDS: dict[str, Kind] = {

@@ -1,0 +1,236 @@
+"""The two passes of an audit: each corpus is read shard by shard and put side by side. Knows no metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from karat.auditing import selection as selecting
+from karat.auditing import summaries
+from karat.auditing.base import Fitted, Need, Progress
+from karat.auditing.result import Source, Warned
+from karat.auditing.selection import Selection, Surveyed
+from karat.auditing.shards import OUT, Shard, view_key
+from karat.auditing.tokens import hash_strings
+from karat.executors.base import Executor, tree_reduce
+from karat.records import Records
+
+MAX_LABELS = 1000
+"""Beyond this a field is no class label, and sums a label would outgrow the corpus."""
+_SHARD_RECORDS = 10_000
+_SHARD_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an audit is carried out, as the passes and the scores need to know it."""
+
+    mode: str
+    seed: int
+    budget: str
+    trials: int
+    fit_on: int
+    encoder: str
+    executor: Executor
+    progress: Progress
+
+    @property
+    def matched(self) -> bool:
+        return self.mode == "proper"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One corpus with the columns that the passes read, each read from the table once."""
+
+    source: Source
+    texts: pa.Array
+    ids: tuple[str, ...]
+    labels: tuple[str | None, ...] | None
+    clusters: NDArray[np.uint64]
+
+    @staticmethod
+    def of(records: Records) -> Side:
+        labels = records.labels()
+        source = Source(records.path, len(records), records.fingerprint)
+        texts = records.text_array()
+        if isinstance(texts, pa.ChunkedArray):
+            texts = texts.combine_chunks()
+        named = None if labels is None else tuple(None if one is None else str(one) for one in labels)
+        return Side(source, texts.cast(pa.large_string()), tuple(records.ids), named, _clusters(records))
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What both passes over all corpora gave."""
+
+    sides: tuple[Side, ...]
+    surveys: tuple[Surveyed, ...]
+    selections: tuple[Selection, ...]
+    stacked: dict[Need, summaries.Stacked]
+    groups: int
+    warnings: tuple[Warned, ...]
+
+    @property
+    def copied(self) -> float:
+        """The share of candidate records that stand in the reference too."""
+        if len(self.selections) < 2:
+            return 0.0
+        return float(np.isin(self.selections[0].keys, self.selections[1].keys).mean())
+
+    @property
+    def same(self) -> bool:
+        """Whether both corpora hold the same texts."""
+        keys = [np.sort(one.keys) for one in self.selections]
+        return len(keys) > 1 and np.array_equal(keys[0], keys[1])
+
+
+def run(sides: Sequence[Side], needs: tuple[Need, ...], settings: Settings) -> Passed:
+    """Survey and select, then collect and stack what is needed; candidate first, then the reference."""
+    surveys = tuple(_survey(side, needs, settings) for side in sides)
+    warnings, sides = _without_wild_labels(sides)
+    keys = [
+        selecting.record_keys(surveyed.content, seed=settings.seed, tie=_label_hashes(side))
+        for side, surveyed in zip(sides, surveys)
+    ]
+    views = tuple(dict.fromkeys(["all", *map(view_key, needs)]))
+    other = surveys[1] if len(surveys) > 1 else None
+    selections = selecting.select(surveys[0], other, keys=keys, views=views)
+    groups = selecting.replicate_groups(selections)
+    encoders = _encoders(needs, sides, selections, settings)
+    collected = [
+        _collect(side, surveyed, selection, needs, groups, encoders, settings)
+        for side, surveyed, selection in zip(sides, surveys, selections)
+    ]
+    return Passed(tuple(sides), surveys, selections, _stack(needs, collected, groups), groups, warnings)
+
+
+def _slices(texts: pa.Array) -> Iterator[tuple[int, int]]:
+    """Runs of records small enough for one worker: (start, stop)."""
+    size = pc.binary_length(texts).fill_null(0).to_numpy(zero_copy_only=False)
+    running = np.concatenate([[0], np.cumsum(size, dtype=np.int64)])
+    start = 0
+    while start < len(size):
+        stop = int(np.searchsorted(running, running[start] + _SHARD_BYTES, side="right")) - 1
+        stop = min(max(stop, start + 1), start + _SHARD_RECORDS, len(size))
+        yield start, stop
+        start = stop
+
+
+def _survey(side: Side, needs: Sequence[Need], settings: Settings) -> Surveyed:
+    tokenisers = {str(need.get("tokens", "word")) for need in needs if need.view == "tokens"}
+    function = partial(selecting.survey, tokenisers=tuple(sorted(tokenisers | {"word"})))
+    runs = list(_slices(side.texts))
+    parts = []
+    for part in settings.executor.map(function, (side.texts.slice(a, b - a) for a, b in runs)):
+        parts.append(part)
+        settings.progress("reading", len(parts), len(runs))
+    return selecting.joined(parts)
+
+
+def _collect(
+    side: Side,
+    surveyed: Surveyed,
+    selection: Selection,
+    needs: tuple[Need, ...],
+    groups: int,
+    encoders: dict[str, Fitted],
+    settings: Settings,
+) -> tuple[Any, ...]:
+    """The second pass over one corpus: partial summaries of each shard, merged as they come."""
+    used = tuple(dict.fromkeys(map(view_key, needs)))
+    members = {view: selection.members(view, groups) for view in used}
+    cuts = {view: selection.cuts(view) for view in used}
+    runs = list(_slices(side.texts))
+
+    def shards() -> Iterator[Shard]:
+        for start, stop in runs:
+            inside = np.zeros(stop - start, np.bool_)
+            for member in members.values():
+                inside |= member[start:stop] != OUT
+            rows = np.flatnonzero(inside) + start
+            place = {int(row): i for i, row in enumerate(rows)} if any(cuts.values()) else {}
+            yield Shard(
+                texts=side.texts.take(pa.array(rows)),
+                ids=tuple(side.ids[i] for i in rows),
+                labels=None if side.labels is None else tuple(side.labels[i] for i in rows),
+                keys=selection.keys[rows],
+                content=surveyed.content[rows],
+                clusters=side.clusters[rows],
+                places=rows,
+                members={view: member[rows] for view, member in members.items()},
+                side=groups,
+                cuts={
+                    view: {place[p]: n for p, n in cut.items() if p in place} for view, cut in cuts.items()
+                },
+                encoders=encoders,
+            )
+
+    def partials() -> Iterator[tuple[Any, ...]]:
+        function = partial(summaries.collect, needs=needs)
+        for done, found in enumerate(settings.executor.map(function, shards()), start=1):
+            settings.progress("counting", done, len(runs))
+            yield found
+
+    merged: tuple[Any, ...] = tree_reduce(partials(), partial(summaries.merge, needs=needs))
+    return merged
+
+
+def _stack(
+    needs: tuple[Need, ...], collected: list[tuple[Any, ...]], groups: int
+) -> dict[Need, summaries.Stacked]:
+    """All corpora side by side, one need after the other: what was collected is freed as it is used."""
+    offsets = [0, groups][: len(collected)]
+    columns = [list(one) for one in collected]
+    collected.clear()
+    stacked: dict[Need, summaries.Stacked] = {}
+    for i, need in enumerate(needs):
+        parts = [column[i] for column in columns]
+        for column in columns:
+            column[i] = None
+        stacked[need] = summaries.KINDS[need.kind].stack(parts, offsets, 3 * groups)
+    return stacked
+
+
+def _encoders(
+    needs: Sequence[Need], sides: Sequence[Side], selections: Sequence[Selection], settings: Settings
+) -> dict[str, Fitted]:
+    """Every encoder that a need names, fitted on the first texts of the reference by hash."""
+    specs = {str(need.get("encoder")) for need in needs if need.kind == "embeddings"}
+    if not specs:
+        return {}
+    from karat.auditing.encoders.base import make
+
+    side, selection = sides[-1], selections[-1]
+    rows = np.sort(selection.order[: settings.fit_on])
+    texts = [text or "" for text in side.texts.take(pa.array(rows)).to_pylist()]
+    return {spec: make(spec).fit(texts, seed=settings.seed) for spec in sorted(specs)}
+
+
+def _without_wild_labels(sides: Sequence[Side]) -> tuple[tuple[Warned, ...], Sequence[Side]]:
+    """Labels of which there are too many are no class labels; they are left aside, and said so."""
+    names = {label for side in sides for label in side.labels or ()}
+    if len(names) <= MAX_LABELS:
+        return (), sides
+    message = (
+        f"the label field has {len(names):,} different values; labels are left aside above {MAX_LABELS:,}"
+    )
+    return (Warned("labels_ignored", message),), [replace(side, labels=None) for side in sides]
+
+
+def _label_hashes(side: Side) -> NDArray[np.uint64] | None:
+    return None if side.labels is None else hash_strings(pa.array(side.labels, pa.large_string()))
+
+
+def _clusters(records: Records) -> NDArray[np.uint64]:
+    """The record itself, or the first record that it was made from: rows of one cluster belong together."""
+    parents = records.lineage("parents")
+    names = [parent[0] if parent else own for parent, own in zip(parents, records.ids)]
+    return hash_strings(pa.array(names, pa.large_string()))
