@@ -8,7 +8,7 @@ holds only what needs coordinates, 440 px wide so that its letters stay readable
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from karat import blocks
@@ -87,6 +87,36 @@ def plan(chart: blocks.Chart, palette: Palette) -> Plan:
     return Plan(spec, _legend(chart, places), notes)
 
 
+def binned(chart: blocks.Chart, bins: int = 30) -> blocks.Chart:
+    """Return a histogram of raw values (one with no `y`) as one of shares; any other chart as it is.
+
+    The bins are equal and shared; each series adds up to one, so that series of unequal size compare.
+    """
+    if chart.kind != "histogram" or chart.y or marks.named(chart):
+        return chart
+    import numpy as np
+
+    rows = [row for row in chart.rows if numbers.is_number(row.get(chart.x))]
+    rows = [row for row in rows if not chart.log_x or float(row[chart.x]) > 0]
+    values = np.array([float(row[chart.x]) for row in rows])
+    spread = np.log10(values) if chart.log_x else values
+    with np.errstate(all="raise"):  # values that no axis can hold are an error here, not a warning
+        edges = np.histogram_bin_edges(spread, bins=bins)
+        middles = (edges[:-1] + edges[1:]) / 2
+        middles = 10.0**middles if chart.log_x else middles
+    series = np.array([str(row.get(chart.series)) if chart.series else "" for row in rows])
+    found: list[dict[str, Any]] = []
+    for name in dict.fromkeys(series.tolist()):
+        counts, _ = np.histogram(spread[series == name], bins=edges)
+        shares = counts / max(1, counts.sum())
+        found += [{chart.x: float(x), "share": float(y), "series": name} for x, y in zip(middles, shares)]
+    left_out = len(chart.rows) - len(rows)
+    note = f"{chart.note} Not drawn: {_count(left_out, 'value')}." if left_out else chart.note
+    named = "series" if chart.series else None
+    y_title = chart.y_title or "share"
+    return replace(chart, rows=tuple(found), y="share", series=named, y_title=y_title, note=note.strip())
+
+
 def _legend(chart: blocks.Chart, places: Mapping[str, int]) -> tuple[Key, ...]:
     if not chart.series or (len(places) == 1 and chart.kind != "line"):
         return ()
@@ -105,13 +135,13 @@ _CONFIG: Spec = {
     "aria": False,  # the whole drawing is one image with a description; its table stands below it
     "font": "sans-serif",
     "view": {"stroke": "transparent"},
-    "title": {"color": "var(--ink-soft)", "fontSize": 13, "fontWeight": "normal", "offset": 10},
+    "title": {"color": "var(--ink-soft)", "fontSize": 14, "fontWeight": "normal", "offset": 10},
     "axis": {
         **_INK,
         "tickColor": "var(--axis)",
         "gridColor": "var(--grid)",
-        "labelFontSize": 13,
-        "titleFontSize": 13,
+        "labelFontSize": 14,
+        "titleFontSize": 14,
         "titleFontWeight": "normal",
         "titlePadding": 8,
         "labelPadding": 5,
@@ -122,7 +152,7 @@ _CONFIG: Spec = {
     "axisY": {"domain": False, "ticks": False, "tickCount": 5},
     "legend": {"disable": True},
     "rule": {"color": "var(--ink-soft)"},
-    "text": {"color": "var(--ink-soft)", "fontSize": 12},
+    "text": {"color": "var(--ink-soft)", "fontSize": 13},
 }
 
 

@@ -24,6 +24,8 @@ def layers(
     chart: blocks.Chart, rows: list[dict[str, Any]], places: Mapping[str, int]
 ) -> tuple[list[Spec], int]:
     """Return the layers of a chart and its height in px; may replace the rows by those to be drawn."""
+    if chart.kind == "histogram" and named(chart):
+        return _categorical(chart, rows, places, sideways(chart, rows), zero=True)
     build = {"line": _lines, "bar": _bars, "point": _points, "histogram": _histogram}[chart.kind]
     return build(chart, rows, places)
 
@@ -41,7 +43,7 @@ def named(chart: blocks.Chart) -> bool:
 
 def sideways(chart: blocks.Chart, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether the names need the room that only a horizontal drawing gives."""
-    if chart.kind not in ("bar", "point") or not named(chart):
+    if chart.kind == "line" or not named(chart):
         return False
     names = {str(row["x"]) for row in rows}
     return chart.kind == "point" or len(names) > 6 or max(map(len, names)) > 9
@@ -139,7 +141,7 @@ def _references(chart: blocks.Chart, channel: str = "y") -> list[Spec]:
         text: Spec = {
             "type": "text",
             "text": one_line(line.label, 40),
-            "fontSize": 12,
+            "fontSize": 13,
             "color": "var(--ink-soft)",
         }
         if channel == "y":
@@ -254,7 +256,7 @@ def _categorical(
     if offset:
         encoding[f"{name}Offset"] = offset
     layers: list[Spec]
-    if chart.kind == "bar":
+    if chart.kind != "point":
         mark: Spec = {"type": "bar", "opacity": 0.85, "cornerRadiusEnd": 1.5}
         names["scale"] = {"paddingInner": 0.3 if several or lying else 0.5, "paddingOuter": 0.2}
         layers = [{"mark": mark, "encoding": encoding}]
@@ -274,13 +276,9 @@ def _categorical(
 def _histogram(
     chart: blocks.Chart, rows: list[dict[str, Any]], places: Mapping[str, int]
 ) -> tuple[list[Spec], int]:
-    """Stairs over bins: middles in x and heights in y, or raw values in x, to be counted."""
+    """Stairs over bins: their middles are in x and their heights in y."""
     scales = _scales(places)
-    if not chart.y:
-        rows[:] = _counted(rows, chart.log_x)
     stairs = [step for name in places for step in _stairs([r for r in rows if r["s"] == name], chart.log_x)]
-    if not stairs:
-        stairs = [{"x": row["x"], "y": row["y"], "s": row["s"]} for row in rows]
     rows[:] = stairs
     x = _x_axis(chart, stairs)
     x["axis"] = {"format": ",~r", "labelFlush": True}
@@ -301,17 +299,15 @@ def _histogram(
 def _stairs(rows: Sequence[Mapping[str, Any]], log: bool) -> list[dict[str, Any]]:
     """Return the corners of the stairs of one series, from the middles of its bins."""
     ordered = sorted(rows, key=lambda row: row["x"])
-    if len(ordered) < 2:
-        return [dict(row) for row in ordered]
     places = [row["x"] for row in ordered]
+    steps = [(a, b) for a, b in itertools.pairwise(places) if b > a]
     if log:
-        step = min(b / a for a, b in itertools.pairwise(places) if b > a) ** 0.5
-        left, right = 1 / step, step
-        corners = [{"x": row["x"] * left, "y": row["y"], "s": row["s"]} for row in ordered]
-        last = places[-1] * right
+        factor = min((b / a for a, b in steps), default=1.5) ** 0.5
+        corners = [{**row, "x": row["x"] / factor} for row in ordered]
+        last = places[-1] * factor
     else:
-        half = min((b - a for a, b in itertools.pairwise(places) if b > a), default=1.0) / 2
-        corners = [{"x": row["x"] - half, "y": row["y"], "s": row["s"]} for row in ordered]
+        half = min((b - a for a, b in steps), default=1.0) / 2
+        corners = [{**row, "x": row["x"] - half} for row in ordered]
         last = places[-1] + half
     return [
         {**corners[0], "y": 0.0},
@@ -319,22 +315,3 @@ def _stairs(rows: Sequence[Mapping[str, Any]], log: bool) -> list[dict[str, Any]
         {**corners[-1], "x": last},
         {**corners[-1], "x": last, "y": 0.0},
     ]
-
-
-def _counted(rows: Sequence[Mapping[str, Any]], log: bool, bins: int = 30) -> list[dict[str, Any]]:
-    """Count raw values in equal bins; each series is scaled to shares, so that unequal sizes compare."""
-    import numpy as np
-
-    values = np.array([row["x"] for row in rows], dtype=float)
-    spread = np.log10(values) if log else values
-    edges = np.histogram_bin_edges(spread, bins=bins)
-    middles = (edges[:-1] + edges[1:]) / 2
-    if log:
-        middles = 10.0**middles
-    series = np.array([row["s"] for row in rows])
-    found: list[dict[str, Any]] = []
-    for name in dict.fromkeys(series.tolist()):
-        counts, _ = np.histogram(spread[series == name], bins=edges)
-        shares = counts / max(1, counts.sum())
-        found += [{"x": float(x), "y": float(y), "s": name} for x, y in zip(middles, shares)]
-    return found

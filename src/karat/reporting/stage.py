@@ -175,12 +175,20 @@ def _item(block: blocks.Block, allowance: int) -> Item:
 
 
 def _figure(chart: blocks.Chart, palette: charts.Palette, prefix: str) -> Figure:
-    plan = charts.plan(chart, palette)
     title = one_line(chart.title or f"{chart.y_title or chart.y} by {chart.x_title or chart.x}", 120)
-    drawn = None
-    if plan.spec is not None:
-        drawn = drawing.draw(plan.spec, prefix=prefix, title=title, description=_described(chart, plan))
-    return Figure(title, chart.note, plan.notes, plan.legend, drawn, tables.view(tables.of_chart(chart)))
+    drawn: Markup | None = None
+    notes: tuple[str, ...] = ()
+    legend: tuple[charts.Key, ...] = ()
+    try:
+        chart = charts.binned(chart)
+        plan = charts.plan(chart, palette)
+        notes, legend = plan.notes, plan.legend
+        if plan.spec is not None:
+            drawn = drawing.draw(plan.spec, prefix=prefix, title=title, description=_described(chart, plan))
+    except (ValueError, ArithmeticError):
+        # 1e308 or 5e-324 must not cost the reader the rest of the page
+        notes = ("This chart could not be drawn: its values do not fit on an axis. Its numbers are below.",)
+    return Figure(title, chart.note, notes, legend, drawn, tables.view(tables.of_chart(chart)))
 
 
 def _described(chart: blocks.Chart, plan: charts.Plan) -> str:
