@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from karat import console
+from karat import blocks, console
 from karat.cli_flags import Call
 from karat.errors import BadSetting, GateFailed, InputError, did_you_mean
 from karat.version import __version__
@@ -215,5 +215,14 @@ def read_task(path: str) -> Any:
 
 
 def demo(call: Call, result: Any) -> None:
-    """Say what the demo found and where its report is."""
-    show(call, result)
+    """Say in a few lines what the demo found and where its report is."""
+    if call.common["json"]:
+        show(call, result)
+        return
+    found = [
+        blocks.Section(section.title, headlines)
+        for section in result.__report__()
+        if (headlines := tuple(b for b in section.blocks if isinstance(b, blocks.Headline)))
+    ]
+    console.draw(found)
+    sys.stdout.write(f"{result}\n")
