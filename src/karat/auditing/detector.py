@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+Kernel = NDArray[np.float32]
 
 PENALTY = 0.5
 """Of the ridge; with unit rows, 0.3 to 1 separate equally well on three real pairs of corpora."""
@@ -85,12 +86,8 @@ def cross_fit_scores(
     sides = np.arange(len(texts)) < len(human)
     fold = assign_folds(sides, group_ids(texts, groups), folds=folds, seed=seed)
     _, matrix = featurise(texts, words=(1, 2), chars=(2, 3, 4))
-    scores = out_of_fold(matrix, _targets(sides)[:, None], fold)[:, 0]
-    probability = np.empty(len(texts))
-    for k in np.unique(fold):
-        out = fold == k
-        slope, offset = fit_platt(scores[~out], sides[~out])
-        probability[out] = _sigmoid(slope * scores[out] + offset)
+    scores = out_of_fold(matrix, signs(sides)[:, None], fold)[:, 0]
+    probability = calibrated(scores, sides, fold)
     n = len(human)
     return CrossFit(probability[:n], probability[n:], fold[:n], fold[n:])
 
@@ -120,10 +117,20 @@ def fit_detector(
     sides = rows < len(human)
     fold = assign_folds(sides, group_ids(texts, keys), folds=folds, seed=seed)
     space, matrix = featurise(texts, words=(1, 2), chars=(2, 3, 4))
-    targets = _targets(sides)[:, None]
+    targets = signs(sides)[:, None]
     slope, offset = fit_platt(out_of_fold(matrix, targets, fold)[:, 0], sides)
     weights, mean = ridge(matrix, targets)
     return Detector(space, weights[:, 0], slope, offset + slope * float(mean[0]))
+
+
+def calibrated(scores: Floats, sides: Flags, fold: Ints) -> Floats:
+    """Return P(human) [n] from out-of-fold scores, the curve of each fold fitted on the other folds."""
+    probability = np.empty(len(scores))
+    for k in np.unique(fold):
+        out = fold == k
+        slope, offset = fit_platt(scores[~out], sides[~out])
+        probability[out] = _sigmoid(slope * scores[out] + offset)
+    return probability
 
 
 def group_ids(texts: Sequence[str], groups: Sequence[Any] | None = None) -> Ints:
@@ -132,18 +139,18 @@ def group_ids(texts: Sequence[str], groups: Sequence[Any] | None = None) -> Ints
     folded = normalise(column)
     # A text of nothing but marks folds to nothing; such texts are copies only where they are equal.
     blank = np.array([not text for text in folded.to_pylist()], dtype=np.bool_)
-    copies = _numbered(np.where(blank, hash_strings(column), hash_strings(folded)).tolist())
+    copies = numbered(np.where(blank, hash_strings(column), hash_strings(folded)).tolist())
     if groups is None:
         return copies
     import scipy.sparse
     from scipy.sparse.csgraph import connected_components
 
-    n, given = len(texts), _numbered(list(groups))
+    n, given = len(texts), numbered(list(groups))
     rows = np.concatenate([np.arange(n), np.arange(n)])
     nodes = np.concatenate([n + copies, 2 * n + given])
     graph = scipy.sparse.coo_matrix((np.ones(2 * n, np.int8), (rows, nodes)), shape=(3 * n, 3 * n))
     _, component = connected_components(graph, directed=False)
-    return _numbered(component[:n].tolist())
+    return numbered(component[:n].tolist())
 
 
 def assign_folds(sides: Flags, groups: Ints, *, folds: int = 5, seed: int = 0) -> Ints:
@@ -180,14 +187,22 @@ def assign_folds(sides: Flags, groups: Ints, *, folds: int = 5, seed: int = 0) -
 
 
 def out_of_fold(
-    matrix: scipy.sparse.csr_matrix, targets: Floats, fold: Ints, *, penalty: float = PENALTY
+    matrix: scipy.sparse.csr_matrix,
+    targets: Floats,
+    fold: Ints,
+    *,
+    kernel: Kernel | None = None,
+    penalty: float = PENALTY,
 ) -> Floats:
-    """Return scores [n, k] for k target vectors [n, k], each row by the model that left its fold out."""
+    """Return scores [n, k] for k target vectors [n, k], each row by the model that left its fold out.
+
+    `kernel` is what `gram` gives, where it is at hand already.
+    """
     import scipy.linalg
 
     scores = np.zeros(targets.shape)
-    dense = matrix.shape[0] <= DENSE_ROWS
-    kernel = gram(matrix) if dense else None
+    if kernel is None:
+        kernel = gram(matrix)
     for k in np.unique(fold):
         held, rest = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
         mean = targets[rest].mean(axis=0)
@@ -205,28 +220,36 @@ def out_of_fold(
 
 
 def ridge(
-    matrix: scipy.sparse.csr_matrix, targets: Floats, *, penalty: float = PENALTY
+    matrix: scipy.sparse.csr_matrix,
+    targets: Floats,
+    *,
+    kernel: Kernel | None = None,
+    penalty: float = PENALTY,
 ) -> tuple[NDArray[np.float32], Floats]:
     """Return the weights [m, k] and means [k] of ridge regressions on all rows."""
     import scipy.linalg
 
     mean = targets.mean(axis=0)
     centred = (targets - mean).astype(np.float32)
-    if matrix.shape[0] > DENSE_ROWS:
+    if kernel is None:
+        kernel = gram(matrix)
+    if kernel is None:
         dual = _conjugate_gradients(matrix, centred, penalty)
     else:
-        inner = gram(matrix)
+        inner = kernel.copy()
         inner[np.diag_indices(len(inner))] += penalty
         dual = scipy.linalg.solve(inner, centred, assume_a="pos", overwrite_a=True, check_finite=False)
     return np.asarray(matrix.T @ dual, dtype=np.float32), mean
 
 
-def gram(matrix: scipy.sparse.csr_matrix, *, block: int = 500) -> NDArray[np.float32]:
-    """Return all inner products of rows [n, n]; in blocks, as a sparse product takes three times the room."""
+def gram(matrix: scipy.sparse.csr_matrix, *, block: int = 500) -> Kernel | None:
+    """Return all inner products of rows [n, n]; None above 6,000 rows, where they would not fit."""
     n = matrix.shape[0]
+    if n > DENSE_ROWS:
+        return None
     kernel = np.empty((n, n), dtype=np.float32)
     transposed = matrix.T.tocsr()
-    for start in range(0, n, block):
+    for start in range(0, n, block):  # a sparse product takes three times the room of a dense one
         kernel[start : start + block] = (matrix[start : start + block] @ transposed).toarray()
     return kernel
 
@@ -292,11 +315,13 @@ def _fill(loads: Floats, count: int) -> Ints:
     return np.array(order, dtype=np.int64)
 
 
-def _targets(sides: Flags) -> Floats:
+def signs(sides: Flags) -> Floats:
+    """Return +1 for human and -1 for synthetic."""
     return np.where(sides, 1.0, -1.0)
 
 
-def _numbered(keys: Sequence[Any]) -> Ints:
+def numbered(keys: Sequence[Any]) -> Ints:
+    """Return for each key the number of its first occurrence among different keys."""
     numbers: dict[Any, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 

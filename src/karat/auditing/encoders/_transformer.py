@@ -61,11 +61,14 @@ def load(model: str, *, name: str, batch: int) -> Transformer:
 def _open(model: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
     except ImportError:
         raise missing_extra(
             "sentence-transformers", "hf", f"the encoder 'sentence-transformers:{model}'"
         ) from None
     folder = Path(model).expanduser()
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # a library draws nothing on the user's terminal
     try:
         if folder.is_dir():
             return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
@@ -82,6 +85,9 @@ def _open(model: str) -> Any:
             f"the sentence-transformers model {model!r} cannot be loaded ({first[:160]}); give a folder that "
             "holds it, or its hub name on a machine with network, or use the encoder 'lsa'"
         ) from None
+    finally:
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _hub_answers(timeout: float = 5.0) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,11 @@ from numpy.typing import NDArray
 from karat.auditing.encoders.base import Vectors, hash_sample, unit_rows
 from karat.auditing.features import FeatureSpace, featurise
 
+if TYPE_CHECKING:
+    import scipy.sparse
+
 _BATCH = 5_000
+_DENSE = 400
 
 
 @dataclass(frozen=True)
@@ -36,19 +41,14 @@ class Lsa:
 
     def fit(self, texts: Sequence[str], *, seed: int = 0) -> LsaModel:
         """Return the encoder fitted on (a hash sample of) the texts; deterministic for a seed."""
-        from sklearn.utils.extmath import randomized_svd
-
         sample = hash_sample(texts, self.texts)
         # In a handful of texts nearly every word is seen once; leaving those out would leave nothing.
         least = 2 if len(sample) >= 50 else 1
         space, matrix = featurise(sample, words=(1, 2), min_documents=least, most=self.features)
         name = f"lsa-{self.dims}-{_digest(sample, (self.dims, self.features, seed))}"
-        dims = min(self.dims, *matrix.shape)
-        if dims == 0:
+        strengths, axes = _axes(matrix, self.dims, seed)
+        if len(strengths) == 0:
             return LsaModel(name, space, np.zeros((len(space.keys), 1), np.float32))
-        _, strengths, axes = randomized_svd(
-            matrix, n_components=dims, n_iter=4, flip_sign=True, random_state=seed % 2**32
-        )
         kept = max(1, int((strengths > 1e-6 * strengths[0]).sum()))
         return LsaModel(name, space, np.ascontiguousarray(axes[:kept].T, dtype=np.float32))
 
@@ -67,6 +67,28 @@ class LsaModel:
         for start in range(0, len(texts), _BATCH):
             parts.append(unit_rows(self.space.matrix(texts[start : start + _BATCH]) @ self.axes))
         return np.concatenate(parts)
+
+
+def _axes(
+    matrix: scipy.sparse.csr_matrix, dims: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the strongest singular values [d] and right singular vectors [d, m]."""
+    small = min(matrix.shape)
+    if small <= max(dims, _DENSE):
+        # Few texts or few words: one side's inner products fit, and ARPACK asks for dims < min(n, m).
+        tall = matrix.shape[0] > matrix.shape[1]
+        inner = (matrix.T @ matrix if tall else matrix @ matrix.T).toarray().astype(np.float64)
+        squares, vectors = np.linalg.eigh(inner)
+        squares, vectors = squares[::-1][:dims], vectors[:, ::-1][:, :dims]
+        kept = squares > 1e-10 * max(1e-30, squares.max(initial=0.0))
+        strengths, vectors = np.sqrt(squares[kept]), vectors[:, kept]
+        axes = vectors.T if tall else (matrix.T @ vectors / strengths).T
+        return strengths.astype(np.float32), np.asarray(axes, dtype=np.float32)
+    from scipy.sparse.linalg import svds
+
+    start = np.random.default_rng(seed).standard_normal(small).astype(np.float32)
+    _, strengths, axes = svds(matrix, k=dims, v0=start, solver="arpack")
+    return np.asarray(strengths[::-1], dtype=np.float32), np.asarray(axes[::-1], dtype=np.float32)
 
 
 def _digest(sample: Sequence[str], settings: tuple[int, ...]) -> str:
