@@ -15,8 +15,6 @@ import pytest
 
 from karat import cli, cli_flags, console
 from karat.cli import COMMANDS, main
-from karat.cli_finish import check_gate, read_gate
-from karat.errors import BadSetting, GateFailed
 
 
 @pytest.fixture
@@ -243,33 +241,19 @@ def test_every_flag_of_every_command_has_help(name: str) -> None:
     assert common <= set(inspect.signature(function).parameters)
 
 
-SCORES = [
-    {
-        "name": "auc",
-        "settings": {"folds": 5, "fast": True},
-        "value": 0.9,
-        "p": None,
-        "by": {},
-        "note": "one sided",
-    },
-    {"name": "auc", "settings": {"folds": 5, "fast": True}, "value": 0.7, "p": 0.2, "by": {"label": "spam"}},
-]
-
-
-def test_a_gate_fails_when_its_condition_holds() -> None:
-    """A condition on any score of the name, or on one with given settings; a missing number is not passed."""
-    for passes in ("auc > 0.95", "auc:folds=5,fast=true<0.1", "auc.value == 1"):
-        check_gate(read_gate(passes), SCORES)
-    for fails, said in (
-        ("auc > 0.8", "auc value is 0.9"),
-        ("auc < 0.8", "auc label=spam value is 0.7"),
-        ("auc.p < 0.01", "has no p; one sided"),
-    ):
-        with pytest.raises(GateFailed, match=said):
-            check_gate(read_gate(fails), SCORES)
-    for wrong in ("auc", "auc > high", "auc.mean > 1", "aux > 1", "auc:folds=9 > 1"):
-        with pytest.raises(BadSetting, match="--fail-if"):
-            check_gate(read_gate(wrong), SCORES)
+def test_a_gate_fails_when_its_condition_holds(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--fail-if` prints the audit, and then ends with 2 and one line that gives the figure."""
+    audit = ["audit", "train.jsonl", "--metrics", "records", "length", "--json", "--fail-if"]
+    assert 0 == main([*audit, "length > 100 or records < 5"])
+    capsys.readouterr()
+    assert 2 == main([*audit, "records > 100", "--fail-if", "length < 1"])
+    out, err = capsys.readouterr()
+    assert "audit" == json.loads(out)["command"]
+    count = sum(1 for _ in (corpus / "train.jsonl").open())
+    assert f"karat: --fail-if 'records > 100' holds: records is {count}\n" == err
+    for wrong in ("records >", "recrods > 1", "length.difference > 1"):
+        assert 2 == main([*audit, wrong])
+        assert 1 == capsys.readouterr().err.count("\n")
 
 
 def test_json_holds_no_nan(capsys: pytest.CaptureFixture[str]) -> None:

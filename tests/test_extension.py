@@ -129,7 +129,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_rows() -> None:
-    rows = [f"A record, number {i}, about a thing{'!' * (i % 4)}" for i in range(80)]
+    rows = [f"A record, number {i}, about{',' * (i % 2)} a thing{'!' * (i % 4)}" for i in range(80)]
     Path("rows.jsonl").write_text("".join(json.dumps({"text": text, "label": "a"}) + "\n" for text in rows))
 
 
@@ -158,7 +158,7 @@ def test_a_new_metric_has_an_interval_and_a_baseline(
     assert 0 == main(["audit", "rows.jsonl", "--reference", "human.jsonl", "--json", *metrics])
     scores = json.loads(capsys.readouterr().out)["scores"]
     commas, marks = (score for score in scores if score["name"] == "comma_rate")
-    assert (2.0, 1.0, 1.0) == (commas["value"], commas["reference"], commas["difference"])
+    assert (2.5, 1.5, 1.0) == (commas["value"], commas["reference"], commas["difference"])
     assert 1.5 == pytest.approx(marks["value"])
     assert marks["interval"][0] < 1.5 < marks["interval"][1]
     assert "comma_rate|sign:!|" in marks["signature"]

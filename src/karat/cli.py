@@ -292,7 +292,7 @@ COMMANDS: dict[str, Command] = {
                     "fail_if",
                     tuple[str, ...],
                     (),
-                    "Exit with 2 when SCORE[.FIELD] OP NUMBER holds: 'two_sample_auc > 0.8'; repeatable.",
+                    "Exit with 2 when this holds: 'two_sample_auc > 0.8 or length.p < 0.01'; repeatable.",
                 ),
             ),
             leaves=_FOLDER,

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from karat import blocks, console
 from karat.cli_flags import Call
-from karat.errors import BadSetting, GateFailed, InputError, did_you_mean
+from karat.errors import GateFailed, InputError, did_you_mean
 from karat.version import __version__
 
 
@@ -51,7 +48,7 @@ def audit(call: Call, result: Any) -> None:
     """Show an audit, leave its report, and then hold it against the gate."""
     report(call, result)
     for condition in call.extras["fail_if"]:
-        check_gate(read_gate(condition), result.to_json()["scores"])
+        _gate(condition, result)
 
 
 def train(call: Call, result: Any) -> None:
@@ -91,78 +88,28 @@ def _write(records: Any, path: str | None) -> str | None:
     return str(records.write(path)) if path is not None else None
 
 
-_FIELDS = ("value", "reference", "difference", "p", "chance", "best", "n")
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-}
+def _gate(condition: str, result: Any) -> None:
+    """Raise GateFailed when a condition holds; the message gives the figures that it looked at."""
+    if not result.fails(condition):
+        return
+    figures = []
+    for name in _names(condition):
+        metric, dot, field = name.rpartition(".")
+        if not dot or ":" in field:
+            figures.append(f"{name} is {result.score(name).value:.6g}")
+        elif metric != "warnings":
+            figures.append(f"{metric} is {result.score(metric).value:.6g}")
+    found = f": {', '.join(dict.fromkeys(figures))}" if figures else ""
+    raise GateFailed(f"--fail-if {condition!r} holds{found}")
 
 
-@dataclass(frozen=True)
-class Gate:
-    """A condition `SCORE[:KEY=VALUE][.FIELD] OP NUMBER` on the scores of an audit."""
+def _names(condition: str) -> list[str]:
+    """Return the scores that a condition names. Raises BadSetting when it cannot be read."""
+    from karat.auditing.gate import holds
 
-    text: str
-    name: str
-    settings: Mapping[str, str]
-    field: str
-    operator: str
-    limit: float
-
-
-def read_gate(text: str) -> Gate:
-    """Return the condition that a text states. Raises BadSetting."""
-    match = re.fullmatch(r"\s*(\w+)(?::([^\s<>!.]+?))?(?:\.(\w+))?\s*(<=|>=|==|!=|<|>)\s*(\S+)\s*", text)
-    try:
-        limit = float(match[5]) if match else float("nan")
-    except ValueError:
-        match = None
-    if match is None:
-        raise BadSetting(
-            f"--fail-if {text!r} cannot be read; write SCORE[.FIELD] OP NUMBER, as in 'two_sample_auc > 0.8'"
-        )
-    key = match[3] or "value"
-    if key not in _FIELDS:
-        raise BadSetting(
-            f"--fail-if {text!r}: no field {key!r}{did_you_mean(key, _FIELDS)} "
-            f"(there are: {', '.join(_FIELDS)})"
-        )
-    pairs = dict(pair.partition("=")[::2] for pair in (match[2] or "").split(",") if pair)
-    return Gate(text, match[1], pairs, key, match[4], limit)
-
-
-def check_gate(gate: Gate, scores: Sequence[Mapping[str, Any]]) -> None:
-    """Raise GateFailed when the condition holds for any score of its name.
-
-    A score that could not be computed fails too: a gate that cannot be checked is not passed.
-    """
-    found = [
-        score for score in scores if score["name"] == gate.name and _has(score["settings"], gate.settings)
-    ]
-    if not found:
-        known = sorted({str(score["name"]) for score in scores})
-        raise BadSetting(
-            f"--fail-if {gate.text!r}: no score named {gate.name!r} with these settings"
-            f"{did_you_mean(gate.name, known)} (there are: {', '.join(known)})"
-        )
-    for score in found:
-        place = "".join(f" {field}={part}" for field, part in (score.get("by") or {}).items())
-        value = score[gate.field]
-        if value is None:
-            reason = score.get("note") or "it needs a reference or more records"
-            raise GateFailed(
-                f"--fail-if {gate.text!r} cannot be checked: {gate.name}{place} has no {gate.field}; {reason}"
-            )
-        if _COMPARE[gate.operator](value, gate.limit):
-            raise GateFailed(f"--fail-if {gate.text!r} holds: {gate.name}{place} {gate.field} is {value:.6g}")
-
-
-def _has(settings: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    return all(str(settings.get(key)).lower() == value.lower() for key, value in wanted.items())
+    names: list[str] = []
+    holds(condition, lambda name: float(names.append(name) is None))
+    return names
 
 
 def check(call: Call) -> None:
@@ -170,7 +117,7 @@ def check(call: Call) -> None:
     from karat.formats import format_of
 
     for condition in call.extras.get("fail_if", ()):
-        read_gate(condition)
+        _names(condition)
     for name in ("out", "dropped", "predictions"):
         path = call.extras.get(name)
         if path is None:
