@@ -176,6 +176,10 @@ class Metric:
         """What else belongs into the signature: the sample size, the id of the encoder."""
         return {}
 
+    def used(self, summary: Summary) -> int:
+        """The number of records behind the value: all of the view, unless the metric takes a sample."""
+        return summary.records
+
     def telling(self, summary: Summary, limit: int) -> tuple[Telling, ...]:
         """At most `limit` records that show best what the metric sees, the most telling first."""
         return ()

@@ -177,7 +177,7 @@ class Judge:
             flagged=False,
             chance=None,
             best=None,
-            n=summary.records,
+            n=metric.used(summary),
             help=text,
             higher=metric.higher,
         )

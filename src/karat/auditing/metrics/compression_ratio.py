@@ -63,6 +63,10 @@ class CompressionRatio(Metric):
         sample: Sample = summary[self.needs()[0]]
         return {"sample": f"{len(sample)}-records"} if len(sample) < summary.records else {}
 
+    def used(self, summary: Summary) -> int:
+        sample: Sample = summary[self.needs()[0]]
+        return len(sample)
+
     def _ratio(self, texts: list[bytes], chosen: NDArray[np.bool_]) -> float:
         joined = b"\n".join(text for text, use in zip(texts, chosen, strict=True) if use)
         return len(joined) / self._packed(joined) if joined else float("nan")

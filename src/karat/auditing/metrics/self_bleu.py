@@ -58,6 +58,10 @@ class SelfBleu(Metric):
         postings: Postings = summary[self.needs()[0]]
         return {"sample": f"{len(postings.keys)}-records"} if len(postings.keys) < summary.records else {}
 
+    def used(self, summary: Summary) -> int:
+        postings: Postings = summary[self.needs()[0]]
+        return len(postings.keys)
+
     def telling(self, summary: Summary, limit: int) -> tuple[Telling, ...]:
         postings: Postings = summary[self.needs()[0]]
         if len(postings.keys) < 2:
