@@ -64,7 +64,7 @@ def percent(value: Any, decimals: int | None = None) -> str:
         return MISSING
     amount = round(float(value) * 100, 6)
     places = decimals if decimals is not None else (1 if abs(amount) < 99.95 and amount % 1 else 0)
-    if amount != 0 and abs(amount) < 0.05 and decimals is None:
+    if amount != 0 and abs(amount) < 0.05:
         return ("<" if amount > 0 else f">{_MINUS}") + "0.1%"
     return f"{amount:,.{places}f}%".replace("-", _MINUS)
 

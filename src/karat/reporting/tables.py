@@ -19,6 +19,7 @@ from karat.reporting import numbers
 from karat.reporting.text import cut, marked, one_line
 
 MOST_ROWS = 200
+TALLEST = 16  # rows of a plain table that stands in its full height
 LONGEST_CELL = 400  # characters
 _VALUE = ("value", "candidate", "score")
 _REFERENCE = ("reference", "human")
@@ -71,6 +72,7 @@ class TableView:
     heads: tuple[Head, ...]
     rows: tuple[RowView, ...]
     left_out: int
+    long: bool  # scrolls in a box of its own height
     scores: bool  # a table of scores, with strips
     legend: dict[str, str]  # what the strips show: value, human, chance, best, each with its column's title
     flags: int
@@ -82,9 +84,7 @@ def view(table: blocks.Table) -> TableView:
     columns = tuple(column for column in table.columns if column.key not in ("_help", "_signature"))
     scores = any(column.kind == "interval" for column in columns) and _key(columns, _VALUE) is not None
     shown = table.rows[:MOST_ROWS]
-    by_column = {
-        column.key: numbers.decimals_for([row.get(column.key) for row in shown]) for column in columns
-    }
+    by_column = {column.key: _column_decimals(column, shown) for column in columns}
     rows = tuple(_row(row, columns, scores, by_column) for row in shown)
     heads = [Head(column.title, _kind(column, shown), column.help) for column in columns]
     if scores:
@@ -95,11 +95,20 @@ def view(table: blocks.Table) -> TableView:
         tuple(heads),
         rows,
         len(table.rows) - len(shown),
+        not scores and len(shown) > TALLEST,
         scores,
         _legend(columns) if scores else {},
         sum(bool(row.flag) for row in rows),
         any(cell.why for row in rows for cell in row.cells),
     )
+
+
+def _column_decimals(column: blocks.Column, rows: Sequence[Mapping[str, Any]]) -> int:
+    values = [row.get(column.key) for row in rows]
+    if column.kind != "percent":
+        return numbers.decimals_for(values)
+    shares = [round(100 * float(value), 6) for value in values if numbers.is_number(value)]  # type: ignore[arg-type]
+    return 0 if all(share.is_integer() for share in shares) else 1
 
 
 def _legend(columns: Sequence[blocks.Column]) -> dict[str, str]:
@@ -189,7 +198,7 @@ def _cell(value: Any, column: blocks.Column, kind: str, decimals: int) -> Cell:
     if column.key in ("p", "p_value") and numbers.is_number(value):
         return Cell(Markup("{}").format(numbers.p_value(value)), "number")
     if kind == "percent" and numbers.is_number(value):
-        return Cell(Markup("{}").format(numbers.percent(value)), kind)
+        return Cell(Markup("{}").format(numbers.percent(value, decimals)), kind)
     if numbers.is_number(value) and kind != "id":
         whole = isinstance(value, int) and decimals == 0
         text = numbers.number(value, None if whole else decimals, signed=column.key == "difference")
