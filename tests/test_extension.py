@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,98 +13,14 @@ import pytest
 from karat import registry
 from karat.cli import main
 
-METRIC = '''
-"""How many commas stand in a text."""
-from dataclasses import dataclass
-import numpy as np
-from karat.auditing.base import Metric, need
+ROOT = Path(__file__).parent.parent
 
-@dataclass(frozen=True)
-class CommaRate(Metric):
-    """The mean number of commas in a record.
-
-    sign: the sign that is counted
-    """
-
-    sign: str = ","
-
-    def needs(self):
-        return (need("sample", limit=1000),)
-
-    def values(self, summary, masks):
-        sample = summary[self.needs()[0]]
-        commas = np.array([text.count(self.sign) for text in sample.texts], dtype=float)
-        return np.array([commas[mask[sample.groups]].mean() for mask in masks])
-'''
-
-FILTER = '''
-"""Drops texts that shout."""
-from dataclasses import dataclass
-import numpy as np
-from karat.curation.base import Verdicts
-
-@dataclass(frozen=True)
-class NoShouting:
-    """Keeps texts with fewer exclamation marks than `most`."""
-
-    most: int = 2
-
-    def judge(self, records, reference=None):
-        marks = np.array([text.count("!") for text in records.texts()])
-        kept = marks < self.most
-        return Verdicts(kept, {int(i): f"{marks[i]} exclamation marks" for i in np.flatnonzero(~kept)})
-'''
-
-PROVIDER = '''
-"""Answers with the prompt, for tests."""
-from dataclasses import dataclass
-from karat.generation.base import Response
-
-@dataclass(frozen=True)
-class Parrot:
-    """Repeats the last message and the number of the row."""
-
-    times: int = 1
-    batch_size: int = 4
-    concurrency: int = 1
-
-    @property
-    def model(self):
-        return f"parrot-{self.times}"
-
-    async def complete(self, requests):
-        return [
-            Response(r.id, " ".join([r.messages[-1].content] * self.times) + f" ({r.seed})", model=self.model)
-            for r in requests
-        ]
-'''
-
-RECIPE = '''
-"""One plain sentence as a prompt."""
-from dataclasses import dataclass
-from typing import ClassVar
-from karat.generation.base import Message
-
-@dataclass(frozen=True)
-class Blunt:
-    """Says what is wanted in five words."""
-
-    please: bool = True
-    uses_attributes: ClassVar[bool] = False
-
-    def enrich(self, task, human, seed):
-        return task, human
-
-    def messages(self, task, label, attributes):
-        return (Message("user", f"{'Please write' if self.please else 'Write'} a {label} {task.domain}"),)
-'''
-
-PARTS = {
-    ("metrics", "comma_rate"): METRIC,
-    ("filters", "no_shouting"): FILTER,
-    ("providers", "parrot"): PROVIDER,
-    ("recipes", "blunt"): RECIPE,
-}
+# The parts are those that CONTRIBUTING.md shows: what is written there must work.
+SHELVES = {"comma_rate": "metrics", "no_shouting": "filters", "parrot": "providers", "blunt": "recipes"}
+FILES = dict(
+    re.findall(r"```python\n# alloy/(\w+)\.py\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S)
+)
+PARTS = {(shelf, name): FILES[name] for name, shelf in SHELVES.items()}
 
 
 @pytest.fixture

@@ -1,0 +1,101 @@
+"""Writes commands.md and parts.md from the program itself; a test checks that they are up to date."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from karat import registry
+from karat.cli import COMMANDS, OTHERS
+from karat.cli_flags import build
+
+HERE = Path(__file__).parent
+NOTE = "<!-- Written by docs/write.py; do not edit. -->"
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its file name."""
+    return {"commands.md": "\n".join(commands()) + "\n", "parts.md": "\n".join(parts()) + "\n"}
+
+
+def commands() -> Iterator[str]:
+    """Yield the lines of the page about commands."""
+    yield from (NOTE, "# Commands", "")
+    yield from (
+        "Exit codes: 0 done; 2 you can mend it (one line on standard error); 3 stopped by a budget or an",
+        "interrupt, with everything paid for kept; 1 a bug in karat. Files end in `.jsonl`, `.jsonl.gz`,",
+        "`.csv` or `.parquet`, or are `-` (standard input) or `hf:NAME[/CONFIG][:SPLIT]`. Parts are written",
+        "`name` or `name:key=value,key=value`; several are separated by spaces.",
+    )
+    for name, command in COMMANDS.items():
+        yield from command_lines(name, build(command, lambda call: None))
+    for name, function in OTHERS.items():
+        yield from command_lines(name, function)
+    yield from ("", "## Common to every command", "")
+    yield from table(build(COMMANDS["audit"], lambda call: None), lambda group: "Common" in group)
+
+
+def command_lines(name: str, function: Any) -> Iterator[str]:
+    """Yield the heading, the summary and the flags of one command."""
+    yield from ("", f"## karat {name}", "", (inspect.getdoc(function) or "").split("\n")[0], "")
+    yield from table(function, lambda group: "Common" not in group)
+
+
+def table(function: Any, shown: Any) -> Iterator[str]:
+    """Yield the rows of a table of flags."""
+    yield "| argument | value | default | |"
+    yield "| --- | --- | --- | --- |"
+    hints = typing.get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        kind, about = typing.get_args(hints[parameter.name])[:2]
+        group = next(iter(about.group or ()), None)
+        if not shown(group.name if group else ""):
+            continue
+        flags = about.name or ("--" + parameter.name.replace("_", "-"),)
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+            flags = (parameter.name.upper(),)
+        default = parameter.default
+        needed = default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
+        blank = default is None or default is False or default == () or default is parameter.empty
+        text = "needed" if needed else "" if blank else f"`{default}`"
+        words = (str(about.help).replace("|", "\\|"), value_of(kind))
+        yield f"| {', '.join(f'`{flag}`' for flag in flags)} | {words[1]} | {text} | {words[0]} |"
+
+
+def value_of(kind: Any) -> str:
+    """Return what stands behind a flag, in words."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return " or ".join(f"`{choice}`" for choice in arguments)
+    if origin is tuple:
+        return value_of(arguments[0]) + " ..."
+    if arguments:
+        return value_of(next(a for a in arguments if a is not type(None)))
+    return {bool: "", int: "number", float: "number"}.get(kind, "text")
+
+
+def parts() -> Iterator[str]:
+    """Yield the lines of the page about parts."""
+    yield from (NOTE, "# Parts", "")
+    yield "What `karat list` and `karat show SHELF PART` print."
+    yield "[CONTRIBUTING.md](../CONTRIBUTING.md) says how to add one."
+    for shelf in registry.SHELVES:
+        yield from ("", f"## {shelf}", "", "| part | settings | what it is |", "| --- | --- | --- |")
+        for name in registry.names(shelf):
+            found = registry.describe(shelf, name)
+            settings = found.spec.partition(":")[2].replace(",", " ")
+            cell = f"`{settings}`" if settings else ""
+            yield f"| `{name}` | {cell} | {found.summary} |".replace("||", "| |")
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, text in pages().items():
+        (HERE / name).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
