@@ -18,7 +18,7 @@ from karat.reporting.text import one_line, short_names
 
 WIDTH = 440  # px of the whole drawing
 MOST_POINTS = 600
-NAME_WIDTH = 22  # columns of a name beside an axis
+NAME_WIDTH = 20  # columns of a name beside an axis
 COLOURS = 8  # --series-1 ... --series-8 in page.css
 # The words of the trade keep their colour on the whole page; other series take what is left.
 FIXED = {"human": 0, "synthetic": 1, "mixed": 2}
@@ -83,7 +83,7 @@ def plan(chart: blocks.Chart, palette: Palette) -> Plan:
     }
     if y_title and not marks.sideways(chart, rows):
         # above the axis and level: a title that stands on its head costs width and is hard to read
-        spec["title"] = {"text": one_line(y_title, 60), "anchor": "start", "frame": "bounds"}
+        spec["title"] = {"text": marks.title_lines(y_title), "anchor": "start", "frame": "bounds"}
     return Plan(spec, _legend(chart, places), notes)
 
 

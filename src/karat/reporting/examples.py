@@ -57,7 +57,10 @@ class ExamplesView:
 
 def view(block: blocks.Examples, allowance: int) -> ExamplesView:
     """Prepare example records, taking turns between the groups, with at most `allowance` bytes of text."""
-    names = list(dict.fromkeys(row.group for row in block.rows))
+    found = dict.fromkeys(row.group for row in block.rows)
+    names = sorted(
+        found, key=lambda name: FIXED.get(name, len(FIXED))
+    )  # human on the left, wherever it comes
     sides = {name: [row for row in block.rows if row.group == name] for name in names}
     cards: list[Card] = []
     spent = 0

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from karat import blocks
 from karat.reporting import numbers
-from karat.reporting.text import one_line
+from karat.reporting.text import columns, one_line
 
 SHAPES = ("circle", "diamond", "square", "triangle-up", "triangle-down", "cross", "circle", "diamond")
 DASHES = ([1, 0], [7, 3], [2, 2], [8, 3, 2, 3], [1, 0], [7, 3], [2, 2], [8, 3, 2, 3])
@@ -28,6 +29,11 @@ def layers(
         return _categorical(chart, rows, places, sideways(chart, rows), zero=True)
     build = {"line": _lines, "bar": _bars, "point": _points, "histogram": _histogram}[chart.kind]
     return build(chart, rows, places)
+
+
+def title_lines(text: str, width: int = 54) -> list[str]:
+    """Return a title in at most two lines; the drawing does not wrap."""
+    return textwrap.wrap(one_line(text, 2 * width - 8), width)[:2]
 
 
 def colour(place: int) -> str:
@@ -78,7 +84,7 @@ def _scales(places: Mapping[str, int]) -> dict[str, Spec]:
 
 
 def _x_axis(chart: blocks.Chart, rows: Sequence[Mapping[str, Any]]) -> Spec:
-    title = one_line(chart.x_title or chart.x, 60)
+    title = title_lines(chart.x_title or chart.x)
     if named(chart):
         return {"field": "x", "type": "nominal", "sort": None, "title": title, "axis": {"labelAngle": 0}}
     axis: Spec = {"labelExpr": "format(datum.value, abs(datum.value) >= 10000 ? '~s' : ',~r')"}
@@ -242,12 +248,14 @@ def _categorical(
     several = len(places) > 1
     names: Spec = {"field": "x", "type": "nominal", "sort": None, "title": None, "axis": {"labelAngle": 0}}
     if not lying:
-        names["title"] = one_line(chart.x_title, 60) if chart.x_title else None
+        names["title"] = title_lines(chart.x_title) if chart.x_title else None
     else:
-        names["axis"] |= {"grid": chart.kind == "point", "gridDash": [1, 3]}
+        # the reader's letters may be wider than those that the engine measures with
+        room = 7.8 * max(columns(row["x"]) for row in rows) + 8
+        names["axis"] |= {"grid": chart.kind == "point", "gridDash": [1, 3], "minExtent": round(room)}
     along = _y_axis(chart, rows, zero=zero)
     if lying:
-        along["title"] = one_line(chart.y_title or chart.y, 60)
+        along["title"] = title_lines(chart.y_title or chart.y)
         along["axis"] |= {"grid": True, "domain": False, "ticks": False, "labelFlush": False, "tickCount": 5}
     offset: Spec | None = None
     if several:

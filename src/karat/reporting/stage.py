@@ -60,9 +60,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Lead:
-    """A headline, and the section that it came from."""
+    """A headline, a short form of its detail, and the section that it came from."""
 
     headline: blocks.Headline
+    short: str
     section: str
 
 
@@ -216,12 +217,17 @@ def _anchor(section: blocks.Section, parts: Sequence[Part]) -> str:
 def _leads(sections: Sequence[blocks.Section], anchors: Sequence[str]) -> list[Lead]:
     """Return all headlines, the one with the highest rank first."""
     found = [
-        Lead(block, anchor)
+        Lead(block, _short(block.detail), anchor)
         for section, anchor in zip(sections, anchors)
         for block in section.blocks
         if isinstance(block, blocks.Headline)
     ]
     return sorted(found, key=lambda lead: -lead.headline.rank)
+
+
+def _short(text: str, limit: int = 170) -> str:
+    """Return the beginning of a detail, cut between words; the section holds the whole of it."""
+    return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0].rstrip(",;:. ") + " …"
 
 
 def _asset(name: str) -> str:

@@ -8,6 +8,7 @@ under its name; `_flag` marks it in words.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,7 +173,7 @@ def _row_decimals(row: Mapping[str, Any], columns: Sequence[blocks.Column]) -> i
         values += list(ends)
     elif ends:
         values.append(ends[0])
-    return min(4, numbers.decimals_for(values, width))
+    return numbers.decimals_for(values, width)
 
 
 def _ends(row: Mapping[str, Any], columns: Sequence[blocks.Column]) -> tuple[float, float] | None:
@@ -190,6 +191,8 @@ def _cell(value: Any, column: blocks.Column, kind: str, decimals: int) -> Cell:
         if isinstance(value, str) and value:
             return Cell(marked(one_line(value, 60)), "flag")
         return Cell(Markup("▲ flagged") if value else Markup(""), "flag")
+    if kind == "text" and value == "":
+        return Cell(Markup(""), kind)  # nothing to say is no gap
     if numbers.is_missing(value) or (kind == "interval" and numbers.interval(value) == numbers.MISSING):
         infinite = isinstance(value, float)
         return Cell(Markup(numbers.MISSING), kind, "not a finite number" if infinite else _WHY)
@@ -228,9 +231,8 @@ def strip(row: Mapping[str, Any], columns: Sequence[blocks.Column]) -> Markup:
     marks = {key: float(row[key]) for key in ("chance", "best") if numbers.is_number(row.get(key))}
     inner_low, inner_high = low, high = min(inner), max(inner)
     room = max(high - low, abs(high) * 1e-3, 1e-9)
-    reach = (
-        6 if numbers.is_number(human) else 50
-    ) * room  # with no human value, chance is all there is to compare
+    # with no human value, chance and best are all there is to compare with
+    reach = 6 * room if numbers.is_number(human) else math.inf
     for mark in marks.values():
         if inner_low - reach <= mark <= inner_high + reach:
             low, high = min(low, mark), max(high, mark)

@@ -99,7 +99,7 @@ def short_names(names: Iterable[str], width: int) -> dict[str, str]:
     taken: set[str] = set()
     for name in dict.fromkeys(names):
         plain = one_line(name, width) or "(empty)"
-        while _columns(plain) > width:
+        while columns(plain) > width:
             plain = cut(plain.rstrip("…"), max(1, len(plain.rstrip("…")) - 1))[0] + "…"
         form, number = plain, 1
         while form in taken:
@@ -110,5 +110,6 @@ def short_names(names: Iterable[str], width: int) -> dict[str, str]:
     return short
 
 
-def _columns(text: str) -> int:
+def columns(text: str) -> int:
+    """Return how many columns wide the text is; wide characters count two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -18,7 +18,7 @@ from karat.errors import BadSetting, InputError
 from karat.reporting import charts, report, stage, tables
 
 sys.path.insert(0, str(Path(__file__).parent))
-import stories
+import report_stories as stories
 
 
 class Reader(HTMLParser):

@@ -13,8 +13,8 @@ import pytest
 from karat.reporting import report
 
 sys.path.insert(0, str(Path(__file__).parent))
-import browser
-import stories
+import report_browser as browser
+import report_stories as stories
 
 if browser.missing():
     pytest.skip(browser.missing(), allow_module_level=True)
