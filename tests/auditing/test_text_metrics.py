@@ -203,15 +203,15 @@ def test_a_mask_is_the_corpus_without_the_rest(name: str, monkeypatch: pytest.Mo
     settings_ = _settings()
     needs = tuple(summaries.resolve(need, metric.size, {}) for need in metric.needs())
     passed = passes.run([passes.Side.of(corpus(texts))], needs, settings_)
-    group = passed.selections[0].members("all", passed.groups)
+    group = passed.selections[0].members("all", 20)
     window = _window(passed, metric)
-    masks = np.ones((2, passed.groups), bool)
+    masks = np.ones((2, 20), bool)
     masks[1, :5] = False
     values: Values = metric.values(window, masks)
     rest = corpus([text for text, g in zip(texts, group, strict=True) if g >= 5])
     alone = passes.run([passes.Side.of(rest)], needs, settings_)
     monkeypatch.setattr(selection, "GROUPS", 20)
-    expected = metric.values(_window(alone, metric), np.ones((1, alone.groups), bool))[0]
+    expected = metric.values(_window(alone, metric), np.ones((1, 20), bool))[0]
     if name == "compression_ratio":  # the order of copies of a text may differ
         assert expected == pytest.approx(values[1], rel=0.02)
     else:
@@ -230,4 +230,4 @@ def _settings() -> object:
 def _window(passed: object, metric: Metric) -> Summary:
     from karat.auditing.summaries import Window
 
-    return Window(passed.stacked, metric.size, 0, passed.groups, 0, {})  # type: ignore[attr-defined]
+    return Window(passed.stacked, metric.size, 0, 20, 0, {})  # type: ignore[attr-defined]

@@ -92,7 +92,8 @@ def size_mismatch(candidate: Corpus, reference: Corpus) -> Warned | None:
     if large <= _SIZES * small:
         return None
     side = "candidate" if len(candidate.ids) == large else "reference"
-    message = f"compared at {small:,} records: the {side} has {large:,}, and a random part of it is used"
+    unit = "record" if small == 1 else "records"
+    message = f"compared at {small:,} {unit}: the {side} has {large:,}, and a random part of it is used"
     return Warned("size_mismatch", message)
 
 

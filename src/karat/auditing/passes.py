@@ -75,7 +75,7 @@ class Passed:
     surveys: tuple[Surveyed, ...]
     selections: tuple[Selection, ...]
     stacked: dict[Need, summaries.Stacked]
-    groups: int
+    groups: dict[str, int]  # view -> G, the replicate groups of one side
     warnings: tuple[Warned, ...]
 
     @property
@@ -103,13 +103,15 @@ def run(sides: Sequence[Side], needs: tuple[Need, ...], settings: Settings) -> P
     views = tuple(dict.fromkeys(["all", *map(view_key, needs)]))
     other = surveys[1] if len(surveys) > 1 else None
     selections = selecting.select(surveys[0], other, keys=keys, views=views)
-    groups = selecting.replicate_groups(selections)
+    groups = {view: selecting.replicate_groups(selections, view) for view in views}
     encoders = _encoders(needs, sides, selections, settings)
     collected = [
         _collect(side, surveyed, selection, needs, groups, encoders, settings)
         for side, surveyed, selection in zip(sides, surveys, selections)
     ]
-    return Passed(tuple(sides), surveys, selections, _stack(needs, collected, groups), groups, warnings)
+    stacked = _stack(needs, collected, groups)
+    warnings += _thin_views(selections, views, [len(side.ids) for side in sides])
+    return Passed(tuple(sides), surveys, selections, stacked, groups, warnings)
 
 
 def _slices(texts: pa.Array) -> Iterator[tuple[int, int]]:
@@ -140,13 +142,13 @@ def _collect(
     surveyed: Surveyed,
     selection: Selection,
     needs: tuple[Need, ...],
-    groups: int,
+    groups: dict[str, int],
     encoders: dict[str, Fitted],
     settings: Settings,
 ) -> tuple[Any, ...]:
     """The second pass over one corpus: partial summaries of each shard, merged as they come."""
     used = tuple(dict.fromkeys(map(view_key, needs)))
-    members = {view: selection.members(view, groups) for view in used}
+    members = {view: selection.members(view, groups[view]) for view in used}
     cuts = {view: selection.cuts(view) for view in used}
     runs = list(_slices(side.texts))
 
@@ -166,7 +168,7 @@ def _collect(
                 clusters=side.clusters[rows],
                 places=rows,
                 members={view: member[rows] for view, member in members.items()},
-                side=groups,
+                sides=groups,
                 cuts={
                     view: {place[p]: n for p, n in cut.items() if p in place} for view, cut in cuts.items()
                 },
@@ -184,10 +186,9 @@ def _collect(
 
 
 def _stack(
-    needs: tuple[Need, ...], collected: list[tuple[Any, ...]], groups: int
+    needs: tuple[Need, ...], collected: list[tuple[Any, ...]], groups: dict[str, int]
 ) -> dict[Need, summaries.Stacked]:
     """All corpora side by side, one need after the other: what was collected is freed as it is used."""
-    offsets = [0, groups][: len(collected)]
     columns = [list(one) for one in collected]
     collected.clear()
     stacked: dict[Need, summaries.Stacked] = {}
@@ -195,7 +196,8 @@ def _stack(
         parts = [column[i] for column in columns]
         for column in columns:
             column[i] = None
-        stacked[need] = summaries.KINDS[need.kind].stack(parts, offsets, 3 * groups)
+        side = groups[view_key(need)]
+        stacked[need] = summaries.KINDS[need.kind].stack(parts, [0, side][: len(parts)], 3 * side)
     return stacked
 
 
@@ -223,6 +225,23 @@ def _without_wild_labels(sides: Sequence[Side]) -> tuple[tuple[Warned, ...], Seq
         f"the label field has {len(names):,} different values; labels are left aside above {MAX_LABELS:,}"
     )
     return (Warned("labels_ignored", message),), [replace(side, labels=None) for side in sides]
+
+
+def _thin_views(
+    selections: Sequence[Selection], views: Sequence[str], sizes: Sequence[int]
+) -> tuple[Warned, ...]:
+    """Corpora that are large enough, of which equal tokens or bytes leave only a few records on one side."""
+    found = []
+    for view in views:
+        parts = [len(one.views[view][0]) for one in selections]
+        if view.partition(":")[0] in ("tokens", "bytes") and min(parts) < 2 * selecting.GROUPS <= min(sizes):
+            side = ("candidate", "reference")[int(np.argmin(parts))]
+            unit = view.partition(":")[0]
+            message = (
+                f"at equal {unit} only {min(parts)} {side} records are compared; their intervals are rough"
+            )
+            found.append(Warned("too_few_records", message))
+    return tuple(found)
 
 
 def _label_hashes(side: Side) -> NDArray[np.uint64] | None:

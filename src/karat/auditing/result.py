@@ -129,15 +129,16 @@ class Audited:
     def worst(self, k: int = 5) -> tuple[Evidence, ...]:
         """Return the k records that tell most, taking the metrics in turn and no record twice."""
         queues: dict[str, list[Evidence]] = {}
-        for one in self.evidence:
-            queues.setdefault(one.metric, []).append(one)
+        for named in self.evidence:
+            queues.setdefault(named.metric, []).append(named)
         found: dict[str, Evidence] = {}
         while len(found) < k and any(queues.values()):
             for queue in queues.values():
                 while queue and queue[0].id in found:
                     queue.pop(0)
                 if queue and len(found) < k:
-                    found[queue[0].id] = queue.pop(0)
+                    one = queue.pop(0)
+                    found[one.id] = one
         return tuple(found.values())
 
     def why(self, id: str) -> tuple[str, ...]:

@@ -36,11 +36,6 @@ class Judge:
         """Whether the pool of both corpora would hold copies that neither corpus holds alone."""
         return self.passed.copied > _COPIES and not self.passed.same
 
-    @property
-    def groups(self) -> int:
-        """The number of replicate groups of one side."""
-        return self.passed.groups
-
     def score(self, metric: Metric, view: str) -> tuple[Score, tuple[Evidence, ...]]:
         """One metric, with everything that stands beside it."""
         candidate = self._window(metric, view, 0, 1)
@@ -85,18 +80,22 @@ class Judge:
         parts = [part for one in self.passed.selections for part in one.views[key]]
         # views holds (part, spare) a corpus, and a candidate has no spare
         sizes = [len(part) if part is not None else 0 for i, part in enumerate(parts) if i != 1]
-        start, stop = first * self.groups, last * self.groups
+        side = self.passed.groups[key]
+        start, stop = first * side, last * side
         return Window(self.passed.stacked, view, start, stop, sum(sizes[first:last]), self.defaults)
 
     def _key(self, metric: Metric, view: str) -> str:
-        """The selection that a metric looks at: of several (two tokenisers in one metric) the first."""
-        keys = [view_key(summaries.resolve(need, view, self.defaults)) for need in metric.needs()]
-        return keys[0] if keys else "all"
+        """The selection that a metric looks at."""
+        keys = {view_key(summaries.resolve(need, view, self.defaults)) for need in metric.needs()}
+        assert len(keys) == 1, (
+            f"{type(metric).__name__} must need something, and all of it with one tokeniser"
+        )
+        return keys.pop()
 
     def _estimate(self, metric: Metric, summary: Window) -> stats.Estimate:
-        masks = everything(self.groups)
-        if self.groups > 1 and metric.tested:
-            masks = np.concatenate([masks, stats.leave_one_out(self.groups)])
+        masks = everything(summary.groups)
+        if summary.groups > 1 and metric.tested:
+            masks = np.concatenate([masks, stats.leave_one_out(summary.groups)])
         values = metric.values(summary, masks)
         return stats.jackknife(float(values[0]), values[1:])
 
@@ -110,7 +109,7 @@ class Judge:
         if self.mingled:
             return None
         pool = self._window(metric, view, 0, 2)
-        masks = stats.random_halves(self.groups, trials=trials, seed=self.settings.seed)
+        masks = stats.random_halves(candidate.groups, trials=trials, seed=self.settings.seed)
         values = metric.values(pool, masks)
         finite = values[np.isfinite(values)]
         return float(finite.mean()) if len(finite) else None
@@ -123,7 +122,7 @@ class Judge:
             return known
         if spare is None:
             return _number(theirs.value)
-        value = _number(float(metric.values(spare, everything(self.groups))[0]))
+        value = _number(float(metric.values(spare, everything(spare.groups))[0]))
         return value if value is not None else _number(theirs.value)
 
     def _compared(
@@ -133,7 +132,7 @@ class Judge:
             seed=self.settings.seed,
             budget=self.settings.budget,
             mode=self.settings.mode,
-            groups=self.groups,
+            groups=candidate.groups,
             spare=spare,
         )
         found = metric.compare(candidate, reference, context)

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from karat.auditing.summaries import OUT
+from karat.auditing.shards import OUT
 from karat.auditing.tokens import count_tokens, hash_strings, mix
 
 GROUPS = 20
@@ -142,9 +142,9 @@ def select(
     return tuple(Selection(order, key, found) for order, key, found in zip(orders, keys, cut, strict=True))
 
 
-def replicate_groups(selections: Sequence[Selection]) -> int:
-    """G: 20, or as many as the smallest part of any view has records (at least 1)."""
-    parts = [part for one in selections for pieces in one.views.values() for part in pieces]
+def replicate_groups(selections: Sequence[Selection], view: str) -> int:
+    """G of a view: 20, or as many as its smallest part has records (at least 1)."""
+    parts = [part for one in selections for part in one.views[view]]
     return max(1, min([GROUPS, *(len(part) for part in parts if part is not None)]))
 
 
@@ -163,7 +163,8 @@ def _equal(amounts: NDArray[np.int64], size: int, spare: bool, *, whole: bool) -
 def _until(running: NDArray[np.int64], start: int, before: int, size: int, whole: bool) -> Part:
     """From rank `start` to the record that brings what comes after `before` to `size`."""
     if size == 0:
-        return Part(start, len(running))  # nothing but empty texts: all of them
+        # one side has nothing but empty texts: all of those, and nothing of the other side
+        return Part(start, len(running) if len(running) and running[-1] == 0 else start)
     last = int(np.searchsorted(running, before + size, side="left"))
     surplus = int(running[last]) - before - size
     held = int(running[last] - (running[last - 1] if last else 0))

@@ -30,7 +30,7 @@ class Shard:
     clusters: NDArray[np.uint64]  # records of one cluster share a source and are never split
     places: NDArray[np.int64]  # the position of each record in its corpus
     members: Mapping[str, NDArray[np.uint8]]  # view -> group of each record, or OUT
-    side: int  # G: groups 0 .. G-1 are the corpus, G .. 2G-1 its spare records
+    sides: Mapping[str, int]  # view -> G: groups 0 .. G-1 are the corpus, G .. 2G-1 its spare records
     cuts: Mapping[str, Mapping[int, int]]  # view -> record -> number of tokens kept
     encoders: Mapping[str, Fitted] = field(default_factory=dict)
     _tokens: dict[tuple[str, str], Tokens] = field(default_factory=dict, repr=False, compare=False)
@@ -38,6 +38,10 @@ class Shard:
     def groups(self, need: Need) -> NDArray[np.uint8]:
         """uint8 [n]: the replicate group of each record in the need's view."""
         return self.members[view_key(need)]
+
+    def side(self, need: Need) -> int:
+        """G, the number of replicate groups of one side in the need's view."""
+        return self.sides[view_key(need)]
 
     def label_array(self) -> NDArray[Any]:
         """The label of each record as text; UNLABELLED where there is none."""

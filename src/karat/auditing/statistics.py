@@ -119,16 +119,16 @@ class Difference:
 def difference(one: Estimate, other: Estimate, *, level: float = 0.95) -> Difference:
     """The difference of two independent estimates (Welch 1947; degrees of freedom by Satterthwaite 1946).
 
-    Two values that are equal have p = 1, also when neither has an error; two that differ without any
-    error (counts of the same size on one side) have no p.
+    Two values that are equal have p = 1, also where both errors are 0; values without a known error,
+    and values that differ without any error, have no p.
     """
     value = one.value - other.value
     error = float(np.hypot(one.error, other.error))
-    if not np.isfinite(value):
+    if not (np.isfinite(value) and np.isfinite(error)):
         return Difference(value, error, 0, None, None)
-    if value == 0:
+    if abs(value) <= 1e-12 * max(abs(one.value), abs(other.value)):  # rounding in sums of another order
         return Difference(0.0, error, min(one.df, other.df), None, 1.0)
-    if not np.isfinite(error) or error <= 1e-12 * abs(value):
+    if error <= 1e-12 * abs(value):
         return Difference(value, error, 0, None, None)
     shares = sum(e.error**4 / e.df for e in (one, other) if e.df > 0 and e.error > 0)
     df = error**4 / shares

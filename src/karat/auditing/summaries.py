@@ -154,7 +154,7 @@ class PostingsKind:
             group,
             n=int(need.get("n", 4)),
             limit=int(need.get("limit", 0)),
-            side=shard.side,
+            side=shard.side(need),
         )
 
     def merge(self, one: PostingsPart, other: PostingsPart) -> PostingsPart:
@@ -260,7 +260,7 @@ class SampleKind:
             shard.clusters[chosen],
             shard.places[chosen],
         )
-        return SamplePart(everyone, limit, size, shard.side).first()
+        return SamplePart(everyone, limit, size, shard.side(need)).first()
 
     def merge(self, one: SamplePart, other: SamplePart) -> SamplePart:
         return replace(one, sample=one.sample.joined(other.sample)).first()

@@ -52,8 +52,8 @@ class CompressionRatio(Metric):
         order = np.argsort(sample.places if self.order == "file" else sample.keys, kind="stable")
         texts = [sample.texts[i].encode() for i in order]
         groups = sample.groups[order]
-        size = sum(map(len, texts)) + max(0, len(texts) - 1)
-        if size == 0:
+        size = sum(map(len, texts))
+        if size == 0:  # nothing but empty texts
             return np.full(len(masks), np.nan)
         if self.codec == "gzip" and size > _GZIP_EXACT:
             return self._by_group(texts, groups, masks)

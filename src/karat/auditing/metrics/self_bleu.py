@@ -51,7 +51,8 @@ class SelfBleu(Metric):
         for row, mask in enumerate(masks):
             chosen = mask[postings.groups] if len(postings.groups) else np.zeros(0, np.bool_)
             if chosen.sum() > 1:  # one record alone has no others
-                out[row] = record_bleu(postings, chosen)[chosen].mean()
+                # sorted, so that the same records in another order give the same last digit
+                out[row] = np.sort(record_bleu(postings, chosen)[chosen]).mean()
         return out
 
     def extra(self, summary: Summary) -> dict[str, Setting]:
