@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 DEMO ?= karat-demo
 BROWSER ?= auto
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .PHONY: help demo test lint format types bench browser clean
 .DEFAULT_GOAL := help

@@ -124,7 +124,7 @@ def test_unknown_parts_and_settings(run: Run) -> None:
     refused(run("audit", name, "--metrics", "distinct_n:n=two"), "'two'", "whole number")
     refused(run("audit", name, "--metrics", "distinct_n:n=0"), "distinct_n")
     refused(run("audit", name, "--by", "colour"), "'colour'")
-    refused(run("audit", name, "--fail-if", "distinct_n => 1"), "cannot be read")
+    refused(run("audit", name, "--fail-if", "distinct_n => 1"), "cannot read '=> 1'")
     refused(
         run("curate", name, "--filters", "lenght", "--out", "k.jsonl"), "no filter named 'lenght'", "'length'"
     )

@@ -71,7 +71,7 @@ def test_what_is_imported_is_declared() -> None:
                 continue
             for name in {module.split(".")[0] for module in found} - {"karat", "__future__"}:
                 written = names.get(name, name)
-                if name not in sys.stdlib_module_names and not re.search(
+                if name not in {*sys.stdlib_module_names, "tomllib"} and not re.search(
                     rf'"{re.escape(written)}[<>=~ "\[]', declared
                 ):
                     missing.add(f"{path.name}: {name}")
