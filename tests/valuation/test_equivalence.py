@@ -138,7 +138,7 @@ def test_a_gain_helps_or_hurts_only_where_its_interval_says_so() -> None:
 
 
 def test_the_turning_point_lies_between_the_last_gain_and_the_first_loss() -> None:
-    """Halfway on log(1 + n) where gain and loss are equal; none while the gain lasts; a dip does not count."""
+    """Halfway on log(1 + n) of equal gain and loss; none while the gain lasts; a dip does not count."""
     turn = eq.turning_point([gain(0, 0.2), gain(99, 0.1), gain(9999, -0.1)])
     assert 999 == pytest.approx(turn, rel=1e-9)
     assert eq.turning_point([gain(0, 0.2), gain(100, -0.01), gain(1000, 0.1)]) is None

@@ -245,6 +245,16 @@ def test_a_generator_that_saw_the_data_gives_no_exchange_rate() -> None:
     assert "no exchange rate" in found.advice
 
 
+def test_a_set_with_other_label_shares_is_flagged() -> None:
+    """Label balance alone can be worth a lot to macro-F1, so it is named; equal shares are not."""
+    settings: dict[str, Any] = {"trainer": Memory(), "seeds": 2, "budget": "small", "sizes": (50, 100)}
+    synthetic = about(300, seed=3, name="s")
+    lopsided = synthetic.where([label != "a" for label in synthetic.labels() or []])
+    for found, expected in ((synthetic, False), (lopsided, True)):
+        warnings = karat.value(found, HUMAN.sample(200), TEST.sample(300), **settings).warnings
+        assert expected == ("label_balance" in [w.code for w in warnings])
+
+
 def test_less_loss_is_better() -> None:
     """With log loss the curves fall, the worth is the same kind of number, and chance is ln 3."""
     found = karat.value(

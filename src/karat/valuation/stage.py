@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,8 @@ Point = tuple[int, float, float, float]
 
 _TRIALS = {"small": 300, "medium": 1000, "large": 4000}
 _PARTS = {"small": "small", "medium": "small", "large": "medium"}
+LABEL_GAP = 0.2
+"""total variation distance of label shares above which a worth may be one of balance rather than of texts"""
 
 
 @dataclass(frozen=True)
@@ -302,6 +305,13 @@ def _warnings(
     if strange:
         names = ", ".join(sorted(strange)[:5])
         found.append(Warned("unseen_labels", f"synthetic labels that no human record has: {names}"))
+    gap = _label_gap(synthetic, human)
+    if gap > LABEL_GAP:
+        message = (
+            f"{gap:.0%} of the synthetic records would need another label to have the label shares of the human "
+            "ones; part of the worth may be label balance (compare: --trainer linear:class_weight=balanced)"
+        )
+        found.append(Warned("label_balance", message))
     if worth.censored:
         side = "more than the largest" if worth.censored == "above" else "less than the smallest"
         message = f"the set is worth {side} human set tried ({worth.bound:,}); beyond it lies a guess"
@@ -312,6 +322,13 @@ def _warnings(
         )
         found.append(Warned("too_few_records", message))
     return found
+
+
+def _label_gap(one: Records, other: Records) -> float:
+    """Return the total variation distance of the label shares."""
+    shares = [Counter(side.labels() or ()) for side in (one, other)]
+    names = set(shares[0]) | set(shares[1])
+    return 0.5 * sum(abs(shares[0][name] / len(one) - shares[1][name] / len(other)) for name in names)
 
 
 def _notes(seeds: int, maker: Any) -> tuple[str, ...]:
@@ -328,6 +345,12 @@ def _notes(seeds: int, maker: Any) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _ends(worth: Equivalence) -> str:
+    low, high = worth.interval
+    upper = "more than there are" if high is None else f"{high:,.0f}"
+    return f"95 %: {low or 0:,.0f} to {upper}"
+
+
 def _section(found: Valued) -> Section:
     worth = found.equivalence
     figure = {"above": f"> {worth.bound:,}", "below": f"< {worth.bound:,}"} if worth.bound else {}
@@ -335,7 +358,7 @@ def _section(found: Valued) -> Section:
     headline = Headline(
         figure.get(worth.censored, f"{worth.worth_human_records or 0:,}"),
         f"human records are what {worth.records:,} synthetic records are worth",
-        worth_sentence(worth),
+        f"{_ends(worth)}; {found.metric} by {found.trainer.partition(':')[0]}, {found.seeds} seeds",
         level,
         rank=1,
     )
