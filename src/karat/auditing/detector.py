@@ -198,8 +198,6 @@ def out_of_fold(
 
     `kernel` is what `gram` gives, where it is at hand already.
     """
-    import scipy.linalg
-
     scores = np.zeros(targets.shape)
     if kernel is None:
         kernel = gram(matrix)
@@ -210,12 +208,10 @@ def out_of_fold(
         if kernel is None:
             weights = matrix[rest].T @ _conjugate_gradients(matrix[rest], centred, penalty)
             scores[held] = matrix[held] @ weights + mean
-            continue
-        inner = kernel[np.ix_(rest, rest)]
-        inner[np.diag_indices(len(rest))] += penalty
-        factor = scipy.linalg.cho_factor(inner, lower=True, overwrite_a=True, check_finite=False)
-        dual = scipy.linalg.cho_solve(factor, centred, overwrite_b=True, check_finite=False)
-        scores[held] = kernel[np.ix_(held, rest)] @ dual + mean
+        else:
+            dual = _solve(kernel[np.ix_(rest, rest)], centred, penalty)
+            with _one_thread():
+                scores[held] = kernel[np.ix_(held, rest)] @ dual + mean
     return scores
 
 
@@ -227,8 +223,6 @@ def ridge(
     penalty: float = PENALTY,
 ) -> tuple[NDArray[np.float32], Floats]:
     """Return the weights [m, k] and means [k] of ridge regressions on all rows."""
-    import scipy.linalg
-
     mean = targets.mean(axis=0)
     centred = (targets - mean).astype(np.float32)
     if kernel is None:
@@ -236,9 +230,7 @@ def ridge(
     if kernel is None:
         dual = _conjugate_gradients(matrix, centred, penalty)
     else:
-        inner = kernel.copy()
-        inner[np.diag_indices(len(inner))] += penalty
-        dual = scipy.linalg.solve(inner, centred, assume_a="pos", overwrite_a=True, check_finite=False)
+        dual = _solve(kernel.copy(), centred, penalty)
     return np.asarray(matrix.T @ dual, dtype=np.float32), mean
 
 
@@ -275,6 +267,27 @@ def fit_platt(scores: Floats, sides: Flags, *, steps: int = 50) -> tuple[float, 
         if np.abs(step).max() < 1e-9:
             break
     return float(beta[0] / scale), float(beta[1])
+
+
+def _solve(kernel: Kernel, targets: NDArray[np.float32], penalty: float) -> NDArray[np.float32]:
+    """Solve (kernel + penalty) a = targets for all columns with one factorisation; overwrites both."""
+    import scipy.linalg
+
+    kernel[np.diag_indices(len(kernel))] += penalty
+    with _one_thread():
+        factor = scipy.linalg.cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
+        solved = scipy.linalg.cho_solve(factor, targets, overwrite_b=True, check_finite=False)
+    return np.asarray(solved, dtype=np.float32)
+
+
+def _one_thread() -> Any:
+    """One thread for linear algebra: the same digits everywhere, and no waiting for each other.
+
+    On a machine with other work the threads of a factorisation spin; that cost twenty times its arithmetic.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    return threadpool_limits(1)
 
 
 def _conjugate_gradients(

@@ -85,9 +85,12 @@ def _axes(
         axes = vectors.T if tall else (matrix.T @ vectors / strengths).T
         return strengths.astype(np.float32), np.asarray(axes, dtype=np.float32)
     from scipy.sparse.linalg import svds
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     start = np.random.default_rng(seed).standard_normal(small).astype(np.float32)
-    _, strengths, axes = svds(matrix, k=dims, v0=start, solver="arpack")
+    # Thousands of small products: on a busy machine threads wait for each other, and cost 12 times as much.
+    with threadpool_limits(1):
+        _, strengths, axes = svds(matrix, k=dims, v0=start, solver="arpack")
     return np.asarray(strengths[::-1], dtype=np.float32), np.asarray(axes[::-1], dtype=np.float32)
 
 
