@@ -23,7 +23,7 @@ Look = Callable[[str], float | None]
 
 _PIECES = re.compile(
     r"\s*(?:(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?%?)"
-    r"|(?P<name>[A-Za-z_][\w-]*(?::[\w-]+=[\w.-]+(?:,[\w-]+=[\w.-]+)*)?(?:\.[A-Za-z_]+)?)"
+    r"|(?P<name>[A-Za-z_][\w-]*(?::[\w-]+=[\w.-]+(?:,[\w-]+=[\w.-]+)*)?(?:\.[A-Za-z_]\w*)?)"
     r"|(?P<sign><=|>=|==|!=|<|>)"
     r"|(?P<bracket>[()]))"
 )

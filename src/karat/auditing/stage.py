@@ -190,7 +190,7 @@ def _sliced(
     common = sorted(str(name) for name in names[np.argsort(-counts, kind="stable")[:_MAX_GROUPS]])
     inside = [metric for metric in metrics if metric.by_label and not (compares(metric) and theirs is None)]
     places = [i for i, metric in enumerate(metrics) if metric in inside]
-    quiet = replace(settings, trials=0, progress=lambda *_: None)
+    quiet = replace(settings, trials=0, budget="small", progress=lambda *_: None)
     slices: list[dict[str, Slice]] = [{} for _ in scores]
     for done, name in enumerate(common):
         settings.progress(f"by {by}", done, len(common))
