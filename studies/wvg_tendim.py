@@ -6,7 +6,7 @@ Data: `wvg_tendim` ("The Parrot Dilemma", Moller et al.; MIT): sentences from Re
 and for each of 500 of them ten LLM rewrites with a label that was asked for. All are tested on the gold
 test; training sentences that stand in it are left out. Two trainers, because a worth belongs to a trainer:
 `floor` is the plain word 1-2-gram model of the published floors, `default` is karat's, `balanced` gives each
-label the same weight. Prints two tables and writes studies/wvg_tendim.json next to itself when asked to.
+label the same weight. `--json FILE` keeps the figures.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ def show_value(name: str, found: Valued, seconds: float) -> None:
         f"{g.human}: {g.difference:+.3f} [{g.interval[0]:+.3f}, {g.interval[1]:+.3f}]" for g in found.marginal
     )
     print(f"    gain of adding all to so many human sentences: {gains}")
-    print(f"    generator saw these human sentences: {found.generator_saw_human}\n")
+    print(f"    generator saw these human sentences, by its record: {found.generator_saw_human}")
+    for warning in found.warnings:
+        print(f"    {warning.code}: {warning.message}")
+    print()
 
 
 if __name__ == "__main__":

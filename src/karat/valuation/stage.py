@@ -308,8 +308,8 @@ def _warnings(
     gap = _label_gap(synthetic, human)
     if gap > LABEL_GAP:
         message = (
-            f"{gap:.0%} of the synthetic records would need another label to have the label shares of the human "
-            "ones; part of the worth may be label balance (compare: --trainer linear:class_weight=balanced)"
+            f"{gap:.0%} of the synthetic records would need another label to have the label shares of "
+            "the human ones; part of the worth may be label balance (compare: --trainer linear:class_weight=balanced)"
         )
         found.append(Warned("label_balance", message))
     if worth.censored:
