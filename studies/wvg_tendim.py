@@ -4,7 +4,7 @@
 
 Data: `wvg_tendim` ("The Parrot Dilemma", Moller et al.; MIT): sentences from Reddit labelled by people,
 and for each of 500 of them ten LLM rewrites with a label that was asked for. All are tested on the gold
-test; training sentences that stand in it are left out. Two trainers, because a worth belongs to a trainer:
+test; training sentences that stand in it are left out. Three trainers, because a worth belongs to a trainer:
 `floor` is the plain word 1-2-gram model of the published floors, `default` is karat's, `balanced` gives each
 label the same weight. `--json FILE` keeps the figures.
 """

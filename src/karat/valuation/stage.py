@@ -309,7 +309,8 @@ def _warnings(
     if gap > LABEL_GAP:
         message = (
             f"{gap:.0%} of the synthetic records would need another label to have the label shares of "
-            "the human ones; part of the worth may be label balance (compare: --trainer linear:class_weight=balanced)"
+            "the human ones; part of the worth may be label balance "
+            "(compare with --trainer linear:class_weight=balanced)"
         )
         found.append(Warned("label_balance", message))
     if worth.censored:
