@@ -52,12 +52,12 @@ class Equivalence:
         return {
             "records": self.records,
             "worth_human_records": self.worth_human_records,
-            "interval": list(self.interval),
+            "interval": [_whole(end) for end in self.interval],
             "rate": self.rate,
             "rate_interval": list(self.rate_interval),
             "censored": self.censored or None,
             "bound": self.bound,
-            "by_size": [list(row) for row in self.by_size],
+            "by_size": [[_whole(entry) for entry in row] for row in self.by_size],
         }
 
 
@@ -214,6 +214,10 @@ def turning_point(found: Sequence[Marginal]) -> float | None:
     low, high = np.log1p(found[last - 1].human), np.log1p(found[last].human)
     share = gains[last - 1] / (gains[last - 1] - gains[last])
     return float(np.expm1(low + share * (high - low)))
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _share(value: float | None, records: int) -> float | None:
