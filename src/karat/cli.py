@@ -21,6 +21,7 @@ from cyclopts import App, CycloptsError, Parameter
 from karat import cli_finish, console, registry
 from karat.cli_flags import Call, Command, Extra, build, summary, take_fields
 from karat.errors import BadSetting, Interrupted, KaratError, did_you_mean
+from karat.runs import Run
 from karat.version import __version__
 
 _ABOUT = "What LLM-generated training data is worth, and how to make it worth more."
@@ -140,30 +141,38 @@ def _parse_error(error: CycloptsError, tokens: Sequence[str]) -> BadSetting:
 
 def _execute(call: Call, fields: dict[str, dict[str, str]]) -> None:
     """Read the files, run the stage as a step of the run folder, and hand the result on."""
-    from karat.runs import Run
-
     command, common = call.command, call.common
     cli_finish.check(call)
     settings = {
-        name: command.read[name](v) if name in command.read else v for name, v in call.settings.items()
+        name: command.read[name](value) if name in command.read and value is not None else value
+        for name, value in call.settings.items()
     }
     for name, path in call.files.items():
         renamed = {**fields.get("", {}), **fields.get(name, {})}
         settings[name] = _read(path, call, where=call.where[name], fields=renamed)
-    run = Run(Path(common["run"]), fresh=bool(common["fresh"]))
+    fresh = bool(common["fresh"])
+    run = Run(Path(common["run"]), fresh=fresh or command.journalled)
     taken = inspect.signature(call.stage).parameters
     with console.progress(quiet=bool(common["quiet"]), lines=command.lines) as progress:
         placed: dict[str, Any] = {}
         if "progress" in taken:
             placed["progress"] = progress
         if "journal" in taken:
-            placed["journal"] = run.work(command.name)
+            placed["journal"] = _journal(run, command.name, fresh)
         if not command.kept:
             result = call.stage(**settings, **placed)
         else:
             result = run.step(call.stage, **settings, **placed)
             call = dataclasses.replace(call, step=run.home(call.stage, **settings))
     command.finish(call, result)
+
+
+def _journal(run: Run, name: str, fresh: bool) -> Path:
+    """The folder of a stage's own journal; `--fresh` takes a new one, as the old answers cost money."""
+    folder = run.work(name)
+    kept = sorted((int(path.name) for path in folder.iterdir() if path.name.isdigit()), reverse=True)
+    latest = kept[0] if kept else 0
+    return run.work(f"{name}/{latest + fresh}")
 
 
 def _read(path: str, call: Call, *, where: Sequence[str], fields: dict[str, str]) -> Any:
@@ -278,6 +287,8 @@ COMMANDS: dict[str, Command] = {
             files=("human",),
             flagged=("human",),
             read={"task": cli_finish.read_task},
+            optional=("task",),
+            journalled=True,
             extras=(Extra("out", str, None, "File for the records: .jsonl, .jsonl.gz, .csv or .parquet."),),
             leaves={"out": "file"},
         ),
@@ -336,6 +347,8 @@ COMMANDS: dict[str, Command] = {
             "forecast",
             "karat.simulation.forecast:forecast",
             cli_finish.report,
+            positional=("source",),
+            read={"source": cli_finish.read_source},
             extras=(_OUT,),
             leaves=_FOLDER,
         ),

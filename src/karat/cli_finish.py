@@ -9,7 +9,7 @@ from typing import Any
 
 from karat import blocks, console
 from karat.cli_flags import Call
-from karat.errors import GateFailed, InputError, did_you_mean
+from karat.errors import BadSetting, GateFailed, InputError, did_you_mean
 from karat.version import __version__
 
 
@@ -67,8 +67,8 @@ def train(call: Call, result: Any) -> None:
 
 
 def generate(call: Call, result: Any) -> None:
-    """Leave the generated records and say what they cost."""
-    written = _write(result.records, call.extras["out"])
+    """Leave the generated records and say what they cost; a dry run leaves none."""
+    written = None if result.dry_run else _write(result.records, call.extras["out"])
     show(call, result, out=written)
     if written:
         note(call, f"records: {written}")
@@ -108,7 +108,12 @@ def _names(condition: str) -> list[str]:
     from karat.auditing.gate import holds
 
     names: list[str] = []
-    holds(condition, lambda name: float(names.append(name) is None))
+
+    def look(name: str) -> float:
+        names.append(name)
+        return 0.0
+
+    holds(condition, look)
     return names
 
 
@@ -128,6 +133,10 @@ def check(call: Call) -> None:
                 raise InputError(f"--{name} {path}: is a folder; name a file in it")
         elif Path(path).is_file():
             raise InputError(f"--{name} {path}: is a file; name a folder")
+    if call.command.name == "generate" and call.extras["out"] is None and not call.settings["dry_run"]:
+        raise BadSetting(
+            "generate needs --out FILE for the records (or --dry-run for the plan and its price)"
+        )
 
 
 def kept_results(path: Path) -> list[Any]:
@@ -159,6 +168,21 @@ def read_task(path: str) -> Any:
     from karat.generation.base import Task
 
     return Task.from_toml(path)
+
+
+def read_source(path: str) -> Any:
+    """Return what a forecast begins with: a kept simulation, or human records."""
+    place = Path(path)
+    if not place.is_dir() and place.suffix != ".json":
+        from karat.records import read
+
+        return read(path)
+    from karat.simulation.result import Simulated
+
+    found = [result for result in kept_results(place) if isinstance(result, Simulated)]
+    if not found:
+        raise InputError(f"{path}: holds no simulation; run karat simulate first, or name human records")
+    return found[-1]
 
 
 def demo(call: Call, result: Any) -> None:

@@ -69,9 +69,12 @@ class Command:
     flagged: tuple[str, ...] = ()
     extras: tuple[Extra, ...] = ()
     hidden: tuple[str, ...] = ()
-    read: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    read: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)  # what a text stands for
+    positional: tuple[str, ...] = ()  # settings that are written without a flag
+    optional: tuple[str, ...] = ()  # settings that the stage wants, but takes as None
     leaves: Mapping[str, str] = field(default_factory=dict)  # extra -> "file" of records or "folder"
     kept: bool = True  # as a step of the run folder
+    journalled: bool = False  # the stage itself knows what is done, and reads files that a key cannot see
     lines: bool = False  # a stage that takes minutes says where it is even when nobody looks
 
 
@@ -208,7 +211,16 @@ def build(command: Command, run: Callable[[Call], None]) -> Callable[..., None]:
             continue
         group = common_group if name in _COMMON_HELP else settings_group
         help_text = help_texts.get(name) or _COMMON_HELP.get(name, "")
-        parameters.append(_parameter(name, found_hints.get(name, str), given.default, help_text, group))
+        parameters.append(
+            _parameter(
+                name,
+                found_hints.get(name, str),
+                None if name in command.optional else given.default,
+                help_text,
+                group,
+                positional=name in command.positional,
+            )
+        )
     parameters.extend(_common(command, {p.name for p in parameters}, common_group, files_group))
 
     def act(*args: Any, **kwargs: Any) -> None:
@@ -248,12 +260,12 @@ def _parameter(
         default = None  # a part that the stage makes when nothing is said
     if default is None:
         kind = kind | None
-    written = flags or (("-" + name, "--" + name) if len(name) == 1 else ("--" + name.replace("_", "-"),))
+    written = flags or _written(name, several)
     # a flag that is off and a list that is empty need no words
     settings: dict[str, Any] = {
         "help": help_text[:1].upper() + help_text[1:],
         "group": group,
-        "show_default": default is not False and default not in ((), None),
+        "show_default": _shown if default is not False and default not in ((), None) else False,
     }
     if positional:
         settings["name"] = name.upper()
@@ -270,6 +282,19 @@ def _parameter(
         default=default,
         annotation=Annotated[kind, Parameter(**settings)],
     )
+
+
+def _shown(default: Any) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _written(name: str, several: bool) -> tuple[str, ...]:
+    """The flags of a setting: `-n`, `--top-p`; for several values `--cycles` and, one by one, `--cycle`."""
+    long = "--" + name.replace("_", "-")
+    if len(name) == 1:
+        return ("-" + name, long)
+    one = several and name.endswith("s") and name[:-1] not in _COMMON_HELP
+    return (long, long[:-1]) if one else (long,)
 
 
 def _several(default: Any) -> tuple[Any, ...]:
@@ -323,11 +348,13 @@ def _sort(command: Command, stage: Callable[..., Any], values: dict[str, Any]) -
     )  # a wrong one is refused even where it has no use
     if "executor" in parameters:
         settings["executor"] = executor
+    if "seeds" in settings and "seed" not in parameters and values["seed"] and settings["seeds"] == (0,):
+        settings["seeds"] = (values["seed"],)  # `--seed 5` says the same of one run
     # None stands where the default is a part: the stage knows it better
     settings = {
         name: value
         for name, value in settings.items()
-        if value is not None or parameters[name].default is None
+        if value is not None or parameters[name].default is None or name in command.optional
     }
     return Call(
         command, stage, {k: v for k, v in files.items() if v is not None}, where, settings, extras, common
