@@ -171,7 +171,8 @@ class Causal(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embed = nn.Embedding(config.vocab_size, config.width)
-            nn.init.normal_(self.embed.weight, std=1 / math.sqrt(config.width))
+            # Small, as the same matrix makes the logits: a larger one begins by predicting each token itself.
+            nn.init.normal_(self.embed.weight, std=0.02)
             self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
             self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         half = config.width // config.heads // 2
