@@ -14,7 +14,7 @@ from karat.auditing.two_sample import Separation, separation
 from karat.errors import NotEnoughData
 
 # What one dial sets: records of each side, and permutations that are refitted.
-_BUDGETS = {"small": (1_000, 100), "medium": (2_500, 100), "large": (10_000, 20)}
+_BUDGETS = {"small": (1_000, 400), "medium": (2_500, 200), "large": (10_000, 20)}
 _SHOWN = 8
 
 
@@ -27,7 +27,7 @@ class TwoSampleAuc(Metric):
     Sources: Lopez-Paz and Oquab 2017, Revisiting classifier two-sample tests; DeLong et al. 1988.
     records: the most records of each side; 0: by budget (1000, 2500, 10000)
     folds: parts of the data, each scored by a model fitted on the others
-    trials: permutations; 0: by budget (100, 100, 20)
+    trials: permutations; 0: by budget (400, 200, 20)
     """
 
     records: int = 0
