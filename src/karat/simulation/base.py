@@ -36,9 +36,12 @@ class Verdict:
 
 
 class Source(Protocol):
-    """Real data, turn by turn. `size` is None where the data never run out."""
+    """Real data, turn by turn."""
 
-    size: int | None
+    @property
+    def size(self) -> int | None:
+        """How many different rows there are; None where they never run out."""
+        ...
 
     def draw(self, n: int, *, turn: int) -> list[str]:
         """Return n real texts; the same turn gives the same texts."""
@@ -79,7 +82,9 @@ class Pool:
 
     def __post_init__(self) -> None:
         if len(self.texts) < 20:
-            raise NotEnoughData(f"a loop needs at least 20 human records, but got {len(self.texts)}; give more")
+            raise NotEnoughData(
+                f"a loop needs at least 20 human records, but got {len(self.texts)}; give more"
+            )
 
     @property
     def size(self) -> int | None:
@@ -185,7 +190,9 @@ def advance(
     """
     random = Random(f"advance:{seed}")
     wanted, wanted_fresh = needed(policy, n)
-    assert len(generated) >= wanted and len(fresh) >= wanted_fresh, "the batch is smaller than its policy needs"
+    assert len(generated) >= wanted and len(fresh) >= wanted_fresh, (
+        "the batch is smaller than its policy needs"
+    )
     # The samples are independent, so that the first ones are as random as any.
     new = generated.take(range(wanted)).plus(human_batch(fresh[:wanted_fresh]))
     if policy.keep == "none":
@@ -211,7 +218,9 @@ def _subsample(policy: Policy, kept: Batch, n: int, random: Random) -> Batch:
     for rank, positions in enumerate(sources.values()):
         # Shares that do not divide evenly: the first sources take one row more.
         share = rows // len(sources) + (rank < rows % len(sources))
-        chosen += random.sample(positions, share) if share <= len(positions) else random.choices(positions, k=share)
+        chosen += (
+            random.sample(positions, share) if share <= len(positions) else random.choices(positions, k=share)
+        )
     return kept.take(sorted(chosen))
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from karat.auditing.statistics import Estimate, wilson
 from karat.simulation.base import Verdict
 
 EXACT_PAIRS = 4_000_000
@@ -23,17 +24,6 @@ SAMPLED_PARTNERS = 40
 """Partners for each text where pairs are sampled."""
 
 Interval = tuple[float, float]
-Z = 1.959963984540054
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95% interval; `exact` tells whether all pairs were looked at."""
-
-    value: float
-    low: float
-    high: float
-    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,26 +62,27 @@ def measure(
     rows = [tuple(row) for row in tokens]
     counts = Counter(rows)
     intervals: dict[str, Interval] = {}
-    distance = levenshtein_diversity(rows, seed=seed, exact_pairs=exact_pairs)
-    intervals["levenshtein"] = (distance.low, distance.high)
-    intervals["distinct"] = distinct_interval(list(counts.values()))
+    distance, exact = levenshtein_diversity(rows, seed=seed, exact_pairs=exact_pairs)
+    intervals["levenshtein"] = _interval(distance, (0.0, 1.0))
+    intervals["distinct"] = _interval(distinct_estimate(list(counts.values())), (1.0, float(n)))
     shares = np.asarray(list(counts.values()), dtype=np.float64) / n
-    entropy, error = _entropy(shares, n)
-    intervals["entropy"] = (max(0.0, entropy - Z * error), entropy + Z * error)
+    entropy = _entropy(shares, n)
+    intervals["entropy"] = _interval(entropy, (0.0, None))
     intervals["hill_1"] = (math.exp(intervals["entropy"][0]), math.exp(intervals["entropy"][1]))
     lengths = np.asarray([len(row) for row in rows], dtype=np.float64)
     spread = float(lengths.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
-    length = float(lengths.mean())
-    intervals["mean_length"] = (length - Z * spread, length + Z * spread)
+    length = Estimate(float(lengths.mean()), spread, n - 1)
+    intervals["mean_length"] = _interval(length, (0.0, None))
     valid = correct = distinct_correct = None
     errors: dict[str, int] = {}
     if verdicts is not None:
         good, right = sum(v.valid for v in verdicts), sum(v.correct for v in verdicts)
         valid, correct = good / n, right / n
-        intervals["valid"], intervals["correct"] = wilson(good, n), wilson(right, n)
+        intervals["valid"] = wilson(good, n) or (0.0, 1.0)
+        intervals["correct"] = wilson(right, n) or (0.0, 1.0)
         held = Counter(row for row, verdict in zip(rows, verdicts) if verdict.correct)
         distinct_correct = len(held)
-        intervals["distinct_correct"] = distinct_interval(list(held.values()))
+        intervals["distinct_correct"] = _interval(distinct_estimate(list(held.values())), (0.0, float(n)))
         errors = dict(sorted(Counter(v.kind for v in verdicts if not v.valid).items()))
     return Measures(
         n=n,
@@ -101,41 +92,41 @@ def measure(
         levenshtein=distance.value,
         distinct=len(counts),
         distinct_correct=distinct_correct,
-        entropy=entropy,
-        hill_1=math.exp(entropy),
+        entropy=entropy.value,
+        hill_1=math.exp(entropy.value),
         hill_2=float(1.0 / (shares**2).sum()),
-        mean_length=length,
+        mean_length=length.value,
         distinct_n={str(order): distinct_ngrams(rows, order) for order in orders},
         new=None if known is None else sum(row not in known for row in rows) / n,
         intervals=intervals,
-        sampled=not distance.exact,
+        sampled=not exact,
     )
 
 
 def levenshtein_diversity(
     tokens: Sequence[Sequence[str]], *, seed: int = 0, exact_pairs: int = EXACT_PAIRS
-) -> Estimate:
-    """Mean over all pairs of texts of edit distance / length of the longer text, on tokens.
+) -> tuple[Estimate, bool]:
+    """Return (mean over all pairs of texts of edit distance / length of the longer text, whether all pairs were used).
 
-    Source: Briesch et al. 2023 (their normaliser is not stated; the longer length is ours). The interval is that of a
+    Source: Briesch et al. 2023 (their normaliser is not stated; the longer length is ours). The error is that of a
     U-statistic: 4/n times the variance of a text's mean distance, plus the sampling error where pairs are sampled.
     """
     n = len(tokens)
     if n < 2:
-        return Estimate(0.0, 0.0, 0.0)
+        return Estimate(0.0, 0.0, 0), True
     texts = as_strings(tokens)
     counts = Counter(texts)
     distinct = list(counts)
-    if len(distinct) == 1:
-        return Estimate(0.0, 0.0, 0.0)
-    weights = np.asarray([counts[text] for text in distinct], dtype=np.float64)
-    if len(distinct) * (len(distinct) - 1) // 2 <= exact_pairs:
-        value, between = _exact(distinct, weights, n)
-        error = math.sqrt(4 * between / n)
-    else:
-        value, error = _sampled(texts, seed)
     exact = len(distinct) * (len(distinct) - 1) // 2 <= exact_pairs
-    return Estimate(value, max(0.0, value - Z * error), min(1.0, value + Z * error), exact)
+    if not exact:
+        return Estimate(*_sampled(texts, seed), n - 1), False
+    weights = np.asarray([counts[text] for text in distinct], dtype=np.float64)
+    value, between = _exact(distinct, weights, n)
+    return Estimate(value, math.sqrt(4 * between / n), n - 1), True
+
+
+def _interval(estimate: Estimate, bounds: tuple[float | None, float | None]) -> Interval:
+    return estimate.interval(bounds=bounds) or (estimate.value, estimate.value)
 
 
 def _exact(distinct: list[str], weights: NDArray[np.float64], n: int) -> tuple[float, float]:
@@ -194,18 +185,17 @@ def as_strings(tokens: Sequence[Sequence[str]]) -> list[str]:
     return found
 
 
-def distinct_interval(counts: Sequence[int]) -> Interval:
-    """Interval for the number of distinct texts among n draws, from how often each was seen.
+def distinct_estimate(counts: Sequence[int]) -> Estimate:
+    """The number of distinct texts among n draws with its error, from how often each text was seen.
 
     Source: for Poisson sampling Var(D_n) = E(D_2n) - E(D_n), and Good and Toulmin (1956) estimate that difference by
-    f1 - f2 + f3 - ..., where f_k texts were seen k times. The series is cut where it starts to oscillate.
+    f1 - f2 + f3 - ..., where f_k texts were seen k times.
     """
-    found = len(counts)
     seen = Counter(counts)
-    variance = sum((1 if k % 2 else -1) * seen.get(k, 0) for k in range(1, max(seen, default=0) + 1))
+    variance = sum((1 if k % 2 else -1) * times for k, times in seen.items())
     # The alternating series can be off either way; the variance of a count of distinct things is at most f1.
-    error = math.sqrt(min(max(variance, 0.0), seen.get(1, 0)))
-    return (max(1.0 if found else 0.0, found - Z * error), found + Z * error)
+    error = math.sqrt(min(max(variance, 0), seen.get(1, 0)))
+    return Estimate(float(len(counts)), error, max(1, sum(counts) - 1))
 
 
 def distinct_ngrams(tokens: Sequence[Sequence[str]], order: int) -> float:
@@ -218,18 +208,9 @@ def distinct_ngrams(tokens: Sequence[Sequence[str]], order: int) -> float:
     return len(grams) / total if total else 0.0
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """95% score interval of a share (Wilson 1927)."""
-    if n == 0:
-        return (0.0, 1.0)
-    share, z2 = successes / n, Z * Z
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return (max(0.0, centre - half), min(1.0, centre + half))
-
-
-def _entropy(shares: NDArray[np.float64], n: int) -> tuple[float, float]:
+def _entropy(shares: NDArray[np.float64], n: int) -> Estimate:
     """Plug-in entropy in nats and its standard error (delta method); biased downwards where n is small."""
     logs = np.log(shares)
     entropy = max(0.0, float(-(shares * logs).sum()))
-    return entropy, math.sqrt(max(0.0, float((shares * logs**2).sum()) - entropy**2) / n)
+    error = math.sqrt(max(0.0, float((shares * logs**2).sum()) - entropy**2) / n)
+    return Estimate(entropy, error, n - 1)

@@ -10,9 +10,11 @@ Verification is our own parser with limits. Text that a model wrote is never exe
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
@@ -30,6 +32,11 @@ LEAVES = {"True": True, "False": False}
 TOKEN = re.compile(r"\w+|[^\w\s]")
 
 PARENTHESES = ("(", ")")
+
+Place = tuple[int, str, int]
+"""Where a rule is used: depth, the parent's operator, left (0) or right (1)."""
+
+Rules = dict[Place, dict[str, float]]
 
 ERRORS = {
     "empty": "no token at all",
@@ -49,9 +56,10 @@ class Logic:
     verifies: ClassVar[bool] = True
 
     depth_min: int = 1
-    depth_max: int = 5
+    # The defaults are what the smallest trainer learns in seconds; the paper's are depth_max=5,true_share=0.5.
+    depth_max: int = 3
     leaf: float = 0.5
-    true_share: float = 0.5
+    true_share: float = 0.75
     operators: tuple[str, ...] = ("not", "and", "or")  # `and*2` draws `and` twice as often
     depth_limit: int = 100
     length_limit: int = 5000
@@ -60,7 +68,9 @@ class Logic:
         if not 0 <= self.depth_min <= self.depth_max:
             raise ValueError(f"depth_min={self.depth_min} must lie between 0 and depth_max={self.depth_max}")
         if self.depth_max > self.depth_limit:
-            raise ValueError(f"depth_max={self.depth_max} is beyond depth_limit={self.depth_limit}; raise the limit")
+            raise ValueError(
+                f"depth_max={self.depth_max} is beyond depth_limit={self.depth_limit}; raise the limit"
+            )
         for name in ("leaf", "true_share"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
@@ -149,7 +159,9 @@ class Logic:
             return Verdict("empty")
         if len(tokens) > self.length_limit:
             return Verdict("too_long")
-        if any(token not in self.weights and token not in LEAVES and token not in PARENTHESES for token in tokens):
+        if any(
+            token not in self.weights and token not in LEAVES and token not in PARENTHESES for token in tokens
+        ):
             return Verdict("unknown_token")
         # One frame per open parenthesis: [operator or None, operands so far]. A finished operand is folded into its frame.
         stack: list[tuple[str | None, list[bool]]] = []
@@ -206,6 +218,61 @@ class Logic:
             return bool(BINARY[operator] >> (2 * operands[0] + operands[1]) & 1)
         return None
 
+    # --- the grammar as a model: what the emulator of the forecast needs -----------------------------------
+
+    def rules(self, texts: Sequence[str]) -> Rules:
+        """Count how often each rule was used in each place (depth, parent, side); texts must be valid."""
+        found: Rules = {}
+        for text, times in Counter(texts).items():
+            tokens = TOKEN.findall(text)
+            end = self._count(tokens, 0, (0, "", 0), times, found)
+            assert end == len(tokens), f"{text!r} is not valid, so it has no rules"
+        return found
+
+    def _count(self, tokens: list[str], at: int, place: Place, times: int, found: Rules) -> int:
+        """Count the rules of the expression that starts at a token; return where it ends."""
+        uses = found.setdefault(place, {})
+        if tokens[at] in LEAVES:
+            uses[tokens[at]] = uses.get(tokens[at], 0.0) + times
+            return at + 1
+        depth = place[0] + 1
+        if tokens[at + 1] == "not":
+            name, at = "not", self._count(tokens, at + 2, (depth, "not", 0), times, found)
+        else:
+            # The operator stands behind its left operand, whose place it names: look for it first.
+            name = tokens[self._skip(tokens, at + 1)]
+            at = self._count(tokens, at + 1, (depth, name, 0), times, found)
+            at = self._count(tokens, at + 1, (depth, name, 1), times, found)
+        uses[name] = uses.get(name, 0.0) + times
+        return at + 1
+
+    @staticmethod
+    def _skip(tokens: list[str], at: int) -> int:
+        """Return where the expression that starts at a token ends."""
+        open_ = 0
+        while True:
+            open_ += {"(": 1, ")": -1}.get(tokens[at], 0)
+            at += 1
+            if not open_:
+                return at
+
+    def write(self, rules: Rules, n: int, *, seed: int) -> list[str]:
+        """Draw n expressions from rule counts; they are valid, but need not be True."""
+        random = Random(f"rules:{seed}")
+        tables = {place: (list(uses), list(accumulate(uses.values()))) for place, uses in rules.items()}
+        return [self._expand(tables, random, (0, "", 0)) for _ in range(n)]
+
+    def _expand(self, tables: dict[Place, tuple[list[str], list[float]]], random: Random, place: Place) -> str:
+        names, cumulative = tables[place]
+        name = random.choices(names, cum_weights=cumulative)[0]
+        if name in LEAVES:
+            return name
+        depth = place[0] + 1
+        left = self._expand(tables, random, (depth, name, 0))
+        if name == "not":
+            return f"(not {left})"
+        return f"({left} {name} {self._expand(tables, random, (depth, name, 1))})"
+
     def describe(self) -> dict[str, str]:
         """What the task is, in words, for the report."""
         return {
@@ -226,7 +293,10 @@ class Grammar:
     task: Logic
     seed: int
 
-    size: ClassVar[int | None] = None
+    @property
+    def size(self) -> int | None:
+        """Without end."""
+        return None
 
     def draw(self, n: int, *, turn: int) -> list[str]:
         """Draw n new real texts; the same turn draws the same texts."""

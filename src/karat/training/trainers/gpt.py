@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -43,8 +43,8 @@ class Preset:
     steps: int
     batch_tokens: int
     optimiser: str = "muon"
-    lr: float = 0.04
-    adam_lr: float = 0.016
+    lr: float = 0.03
+    adam_lr: float = 0.03
     dropout: float = 0.0
     weight_decay: float = 0.05
     pieces: int = 2048
@@ -74,6 +74,9 @@ class Gpt:
     layers, heads, width, context, steps, batch_tokens: 0 takes the preset's.
     threads: cores for one fit; 1 makes the result independent of the number of cores, 0 takes all.
     """
+
+    writes: ClassVar[bool] = True
+    """its models have `generate`, which the simulation asks for"""
 
     preset: Literal["mini", "small", "paper"] = "mini"
     tokens: Literal["auto", "word", "bpe"] = "auto"
@@ -132,7 +135,9 @@ class Gpt:
                 progress=progress,
             )
         shares = np.asarray([codec.label_counts[label] for label in codec.labels], dtype=np.float64)
-        return GptModel(model, codec, history, tuple(shares / max(shares.sum(), 1.0)), records.fingerprint, self.threads)
+        return GptModel(
+            model, codec, history, tuple(shares / max(shares.sum(), 1.0)), records.fingerprint, self.threads
+        )
 
 
 @contextmanager
@@ -170,7 +175,13 @@ class GptModel:
         return f"gpt-{self.causal.config.layers}x{self.causal.config.width}-{self.causal.fingerprint()}"
 
     def generate(
-        self, n: int, *, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0, labels: Sequence[str] | None = None
+        self,
+        n: int,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        labels: Sequence[str] | None = None,
     ) -> Records:
         """Write n records; their labels are as frequent as in the training data unless you give them."""
         if self.codec.labels and labels is None:
@@ -254,7 +265,9 @@ class GptModel:
         from karat.generation.causal import score
 
         if not self.codec.labels:
-            raise errors.InputError("this model was trained on records without labels, so it can label none; add labels")
+            raise errors.InputError(
+                "this model was trained on records without labels, so it can label none; add labels"
+            )
         texts, context = records.texts(), self.causal.config.context
         logs = np.empty((len(texts), len(self.codec.labels)))
         with _torch_threads(self.threads):
@@ -262,7 +275,9 @@ class GptModel:
                 rows = [self.codec.encode(text, label)[:context] for text in texts]
                 means = score(self.causal, rows, prefix=self.codec.prefix)
                 lengths = [len(row) - self.codec.prefix for row in rows]
-                logs[:, column] = np.asarray(means) * lengths + math.log(max(self.label_shares[column], 1e-12))
+                logs[:, column] = np.asarray(means) * lengths + math.log(
+                    max(self.label_shares[column], 1e-12)
+                )
         logs -= logs.max(axis=1, keepdims=True)
         chances = np.exp(logs)
         gold = records.labels()
@@ -289,7 +304,12 @@ class Codec:
         object.__setattr__(self, "_bpe", _load_bpe(self.pieces) if self.pieces else None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"labels": self.labels, "label_counts": self.label_counts, "words": self.words, "pieces": self.pieces}
+        return {
+            "labels": self.labels,
+            "label_counts": self.label_counts,
+            "words": self.words,
+            "pieces": self.pieces,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
