@@ -73,24 +73,33 @@ def _axes(
     matrix: scipy.sparse.csr_matrix, dims: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the strongest singular values [d] and right singular vectors [d, m]."""
-    small = min(matrix.shape)
-    if small <= max(dims, _DENSE):
-        # Few texts or few words: one side's inner products fit, and ARPACK asks for dims < min(n, m).
-        tall = matrix.shape[0] > matrix.shape[1]
-        inner = (matrix.T @ matrix if tall else matrix @ matrix.T).toarray().astype(np.float64)
-        squares, vectors = np.linalg.eigh(inner)
-        squares, vectors = squares[::-1][:dims], vectors[:, ::-1][:, :dims]
-        kept = squares > 1e-10 * max(1e-30, squares.max(initial=0.0))
-        strengths, vectors = np.sqrt(squares[kept]), vectors[:, kept]
-        axes = vectors.T if tall else (matrix.T @ vectors / strengths).T
-        return strengths.astype(np.float32), np.asarray(axes, dtype=np.float32)
-    from scipy.sparse.linalg import svds
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    start = np.random.default_rng(seed).standard_normal(small).astype(np.float32)
     # Thousands of small products: on a busy machine threads wait for each other, and cost 12 times as much.
     with threadpool_limits(1):
-        _, strengths, axes = svds(matrix, k=dims, v0=start, solver="arpack")
+        return _few(matrix, dims) if min(matrix.shape) <= max(dims, _DENSE) else _many(matrix, dims, seed)
+
+
+def _few(matrix: scipy.sparse.csr_matrix, dims: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Few texts or few words: the inner products of one kind fit, and ARPACK wants dims < min(n, m)."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    inner = (matrix.T @ matrix if tall else matrix @ matrix.T).toarray().astype(np.float64)
+    squares, vectors = np.linalg.eigh(inner)
+    squares, vectors = squares[::-1][:dims], vectors[:, ::-1][:, :dims]
+    kept = squares > 1e-10 * max(1e-30, squares.max(initial=0.0))
+    strengths, vectors = np.sqrt(squares[kept]), vectors[:, kept]
+    axes = vectors.T if tall else (matrix.T @ vectors / strengths).T
+    return strengths.astype(np.float32), np.asarray(axes, dtype=np.float32)
+
+
+def _many(
+    matrix: scipy.sparse.csr_matrix, dims: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Many texts: ARPACK, exact to single precision whatever the seed of its first vector."""
+    from scipy.sparse.linalg import svds
+
+    start = np.random.default_rng(seed).standard_normal(min(matrix.shape)).astype(np.float32)
+    _, strengths, axes = svds(matrix, k=dims, v0=start, solver="arpack")
     return np.asarray(strengths[::-1], dtype=np.float32), np.asarray(axes[::-1], dtype=np.float32)
 
 
