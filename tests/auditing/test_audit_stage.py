@@ -35,7 +35,7 @@ def repeated() -> Audited:
 def test_every_score_stands_beside_its_baselines(repeated: Audited) -> None:
     """Interval, reference, chance, best and p are there; the value is inside its interval; JSON is plain."""
     plain = json.loads(json.dumps(repeated.to_json(), allow_nan=False))
-    assert {"karat", "command", "candidate", "reference", "scores", "warnings"} <= set(plain)
+    assert {"candidate", "reference", "scores", "warnings"} <= set(plain)
     assert {"path", "records", "fingerprint"} == set(plain["candidate"])
     promised = {"name", "settings", "signature", "value", "interval", "reference", "difference", "p"}
     for score in plain["scores"]:

@@ -120,6 +120,8 @@ class Comparison:
     """Further figures by name, for example the most telling features and their weights."""
     extra: Mapping[str, Setting] = field(default_factory=dict)
     """What else belongs into the signature, for example sample=2000."""
+    warnings: tuple[tuple[str, str], ...] = ()
+    """(code, message) of what a reader must know before believing the value."""
     telling: tuple[Telling, ...] = ()
     """Candidate records that show the difference best, the most telling first."""
 

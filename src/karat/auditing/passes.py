@@ -76,6 +76,7 @@ class Passed:
     selections: tuple[Selection, ...]
     stacked: dict[Need, summaries.Stacked]
     groups: dict[str, int]  # view -> G, the replicate groups of one side
+    encoders: dict[str, Fitted]
     warnings: tuple[Warned, ...]
 
     @property
@@ -92,8 +93,16 @@ class Passed:
         return len(keys) > 1 and np.array_equal(keys[0], keys[1])
 
 
-def run(sides: Sequence[Side], needs: tuple[Need, ...], settings: Settings) -> Passed:
-    """Survey and select, then collect and stack what is needed; candidate first, then the reference."""
+def run(
+    sides: Sequence[Side],
+    needs: tuple[Need, ...],
+    settings: Settings,
+    encoders: dict[str, Fitted] | None = None,
+) -> Passed:
+    """Survey and select, then collect and stack what is needed; candidate first, then the reference.
+
+    Encoders that are fitted already are used as they are.
+    """
     surveys = tuple(_survey(side, needs, settings) for side in sides)
     warnings, sides = _without_wild_labels(sides)
     keys = [
@@ -104,14 +113,14 @@ def run(sides: Sequence[Side], needs: tuple[Need, ...], settings: Settings) -> P
     other = surveys[1] if len(surveys) > 1 else None
     selections = selecting.select(surveys[0], other, keys=keys, views=views)
     groups = {view: selecting.replicate_groups(selections, view) for view in views}
-    encoders = _encoders(needs, sides, selections, settings)
+    encoders = _encoders(needs, sides, selections, settings) if encoders is None else encoders
     collected = [
         _collect(side, surveyed, selection, needs, groups, encoders, settings)
         for side, surveyed, selection in zip(sides, surveys, selections)
     ]
     stacked = _stack(needs, collected, groups)
     warnings += _thin_views(selections, views, [len(side.ids) for side in sides])
-    return Passed(tuple(sides), surveys, selections, stacked, groups, warnings)
+    return Passed(tuple(sides), surveys, selections, stacked, groups, encoders, warnings)
 
 
 def _slices(texts: pa.Array) -> Iterator[tuple[int, int]]:
@@ -204,15 +213,21 @@ def _stack(
 def _encoders(
     needs: Sequence[Need], sides: Sequence[Side], selections: Sequence[Selection], settings: Settings
 ) -> dict[str, Fitted]:
-    """Every encoder that a need names, fitted on the first texts of the reference by hash."""
+    """Every encoder that a need names, fitted on equally many texts of each corpus, the first by hash.
+
+    An encoder that is fitted on one side spreads the texts of that side and squeezes the other's:
+    random halves of one corpus would differ in every mean cosine (LOG.md).
+    """
     specs = {str(need.get("encoder")) for need in needs if need.kind == "embeddings"}
     if not specs:
         return {}
     from karat.auditing.encoders.base import make
 
-    side, selection = sides[-1], selections[-1]
-    rows = np.sort(selection.order[: settings.fit_on])
-    texts = [text or "" for text in side.texts.take(pa.array(rows)).to_pylist()]
+    size = min(settings.fit_on // len(sides), *(len(side.ids) for side in sides))
+    texts: list[str] = []
+    for side, selection in zip(sides, selections):
+        rows = np.sort(selection.order[:size])
+        texts += [text or "" for text in side.texts.take(pa.array(rows)).to_pylist()]
     return {spec: make(spec).fit(texts, seed=settings.seed) for spec in sorted(specs)}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from karat.auditing.gate import holds
 from karat.blocks import Chart, Column, Example, Examples, Headline, Level, Note, Section, Table
 from karat.errors import BadSetting, did_you_mean
-from karat.version import __version__
 
 Setting = str | int | float | bool
 ALPHA = 0.05
@@ -156,10 +155,8 @@ class Audited:
         return holds(expression, self._look)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plain object that `karat audit --json` prints."""
+        """Return the plain object that `karat audit --json` prints after its name and version."""
         return {
-            "karat": __version__,
-            "command": "audit",
             "candidate": _source(self.candidate),
             "reference": _source(self.reference) if self.reference else None,
             "mode": self.mode,

@@ -14,13 +14,22 @@ from karat.auditing import statistics as stats
 from karat.auditing import summaries
 from karat.auditing.base import Context, Metric, Telling, compares, everything
 from karat.auditing.passes import Passed, Settings, Side
-from karat.auditing.result import ALPHA, Evidence, Score
+from karat.auditing.result import ALPHA, Evidence, Score, Warned
 from karat.auditing.shards import view_key
 from karat.auditing.summaries import Window
 
 _TELLING = 8
 _CLIP = 600
 _COPIES = 0.02
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A score, the records that tell most, and what the metric itself warns of."""
+
+    score: Score
+    evidence: tuple[Evidence, ...]
+    warnings: tuple[Warned, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class Judge:
         """Whether the pool of both corpora would hold copies that neither corpus holds alone."""
         return self.passed.copied > _COPIES and not self.passed.same
 
-    def score(self, metric: Metric, view: str) -> tuple[Score, tuple[Evidence, ...]]:
+    def score(self, metric: Metric, view: str) -> Judged:
         """One metric, with everything that stands beside it."""
         candidate = self._window(metric, view, 0, 1)
         reference = self._window(metric, view, 1, 2) if len(self.passed.sides) > 1 else None
@@ -72,7 +81,7 @@ class Judge:
                 f"no value by chance: {self.passed.copied:.0%} of the candidate texts are in the reference"
             )
             score = replace(score, note="; ".join(filter(None, [score.note, reason])))
-        return score, self._evidence(score.name, metric.telling(candidate, _TELLING))
+        return Judged(score, self._evidence(score.name, metric.telling(candidate, _TELLING)))
 
     def _window(self, metric: Metric, view: str, first: int, last: int) -> Window:
         """The sides first .. last - 1 (0 candidate, 1 reference, 2 spare) through a metric's view."""
@@ -125,9 +134,7 @@ class Judge:
         value = _number(float(metric.values(spare, everything(spare.groups))[0]))
         return value if value is not None else _number(theirs.value)
 
-    def _compared(
-        self, metric: Metric, candidate: Window, reference: Window, spare: Window | None
-    ) -> tuple[Score, tuple[Evidence, ...]]:
+    def _compared(self, metric: Metric, candidate: Window, reference: Window, spare: Window | None) -> Judged:
         context = Context(
             seed=self.settings.seed,
             budget=self.settings.budget,
@@ -150,7 +157,8 @@ class Judge:
             note=found.note,
             details=dict(found.details),
         )
-        return score, self._evidence(score.name, found.telling[:_TELLING])
+        warned = tuple(Warned(code, message) for code, message in found.warnings)
+        return Judged(score, self._evidence(score.name, found.telling[:_TELLING]), warned)
 
     def _blank(self, metric: Metric, summary: Window, extra: dict[str, Any]) -> Score:
         """A score with everything that does not need the value."""

@@ -11,10 +11,10 @@ import numpy as np
 
 from karat import registry
 from karat.auditing import passes, summaries
-from karat.auditing.base import Metric, Progress, compares
+from karat.auditing.base import Fitted, Metric, Progress, compares
 from karat.auditing.findings import Corpus, findings
 from karat.auditing.passes import Passed, Settings, Side
-from karat.auditing.result import Audited, Evidence, Score, Slice
+from karat.auditing.result import Audited, Evidence, Score, Slice, Warned
 from karat.auditing.scoring import Judge, corrected, evidence_of
 from karat.auditing.selection import Selection
 from karat.errors import BadSetting, NotEnoughData
@@ -63,7 +63,7 @@ def audit(
     measured = _measure(sides, chosen, settings)
     scores = corrected(measured.scores)
     if by is not None:
-        scores = _sliced(candidate, reference, by, chosen, scores, settings)
+        scores = _sliced(candidate, reference, by, chosen, scores, settings, measured.passed.encoders)
     corpora = [
         Corpus(side.source, side.ids, surveyed) for side, surveyed in zip(sides, measured.passed.surveys)
     ]
@@ -72,7 +72,7 @@ def audit(
         candidate=sides[0].source,
         reference=sides[1].source if len(sides) > 1 else None,
         scores=scores,
-        warnings=warnings + measured.passed.warnings,
+        warnings=warnings + measured.warnings,
         evidence=measured.evidence,
         samples=_samples(sides, measured.passed.selections),
         skipped=skipped,
@@ -88,6 +88,7 @@ class _Measured:
     passed: Passed
     scores: tuple[Score, ...]
     evidence: tuple[Evidence, ...]
+    warnings: tuple[Warned, ...]
 
 
 def _settings(
@@ -144,22 +145,31 @@ def _has_labels(records: Records) -> bool:
     return labels is not None and any(label is not None for label in labels)
 
 
-def _measure(sides: Sequence[Side], metrics: Sequence[Metric], settings: Settings) -> _Measured:
+def _measure(
+    sides: Sequence[Side],
+    metrics: Sequence[Metric],
+    settings: Settings,
+    encoders: dict[str, Fitted] | None = None,
+) -> _Measured:
     """Both passes over the corpora, then every metric on what they gave."""
     views = {metric: metric.size if settings.matched else "all" for metric in metrics}
     defaults = {"encoder": settings.encoder}
     asked = [
         summaries.resolve(need, views[metric], defaults) for metric in metrics for need in metric.needs()
     ]
-    passed = passes.run(sides, tuple(dict.fromkeys(asked)), settings)
+    passed = passes.run(sides, tuple(dict.fromkeys(asked)), settings, encoders)
     judge = Judge(passed, defaults, settings)
     found = []
     for done, metric in enumerate(metrics):
         settings.progress("scores", done, len(metrics))
         found.append(judge.score(metric, views[metric]))
     settings.progress("scores", len(metrics), len(metrics))
-    evidence = tuple(one for _, some in found for one in some)
-    return _Measured(passed, tuple(score for score, _ in found), evidence)
+    return _Measured(
+        passed,
+        tuple(one.score for one in found),
+        tuple(evidence for one in found for evidence in one.evidence),
+        passed.warnings + tuple(warned for one in found for warned in one.warnings),
+    )
 
 
 def _samples(sides: Sequence[Side], selections: Sequence[Selection]) -> tuple[Evidence, ...]:
@@ -180,6 +190,7 @@ def _sliced(
     metrics: Sequence[Metric],
     scores: Sequence[Score],
     settings: Settings,
+    encoders: dict[str, Fitted],
 ) -> tuple[Score, ...]:
     """The same metrics on the records of each value of a field, for the most frequent values."""
     mine = np.array([str(value) for value in candidate.column(by)], dtype=object)
@@ -198,7 +209,7 @@ def _sliced(
         if reference is not None and theirs is not None and (theirs == name).any():
             sides.append(Side.of(reference.where(theirs == name)))
         able = [m for m in inside if len(sides) > 1 or not m.needs_reference]
-        found = _measure(sides, able, quiet).scores if able else ()
+        found = _measure(sides, able, quiet, encoders).scores if able else ()
         for i, metric in zip(places, inside):
             if metric in able:
                 s = found[able.index(metric)]

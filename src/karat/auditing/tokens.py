@@ -78,9 +78,12 @@ def count_tokens(texts: pa.Array, tokeniser: str = "word") -> I64:
 
 
 def normalise(texts: pa.Array) -> pa.Array:
-    """Fold what does not make a text another text: Unicode form, case, punctuation, runs of spaces."""
+    """Fold what does not make a text another text: Unicode form, case, sentence marks, runs of spaces.
+
+    Signs that carry meaning of their own (+ * / = % # & @ brackets, dashes) stay.
+    """
     folded = _series(texts).str.normalize("NFKC").str.to_lowercase()
-    folded = folded.str.replace_all(r"[\p{P}\p{S}\p{C}\s]+", " ").str.strip_chars()
+    folded = folded.str.replace_all(r"[[\p{Po}\p{Pi}\p{Pf}\p{C}\s]--[*&@#%/\\]]+", " ").str.strip_chars()
     return folded.to_arrow().cast(pa.large_string())
 
 
