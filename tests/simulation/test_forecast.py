@@ -4,21 +4,15 @@ import json
 
 import numpy as np
 import pytest
-from test_stage import TASK, Counter
+from quick_trainers import TASK, Counter
 
 from karat import registry
 from karat.errors import BadSetting, InputError
 from karat.records import from_rows
 from karat.simulation.base import Policy
-from karat.simulation.forecast import (
-    drift_half_life,
-    drift_plateau,
-    emulate,
-    fit_curves,
-    fit_stretch,
-    forecast,
-    sharpened,
-)
+from karat.simulation.curves import fit_curves, fit_stretch
+from karat.simulation.emulator import drift_half_life, drift_plateau, emulate, sharpened
+from karat.simulation.forecast import forecast
 from karat.simulation.result import crossing
 from karat.simulation.stage import simulate
 
@@ -92,7 +86,9 @@ def test_curves_of_a_known_shape_are_recognised() -> None:
     best = min(fit_curves((0.5 * np.exp(-0.1 * t) + chance).tolist()), key=lambda f: f.aicc)
     assert "exponential" == best.name
     assert np.log(2) / 0.1 == pytest.approx(best.half_life, rel=0.15)
-    assert all(fit.half_life is None for fit in fit_curves(np.exp(-0.01 * t).tolist()) if fit.name == "exponential")
+    assert all(
+        fit.half_life is None for fit in fit_curves(np.exp(-0.01 * t).tolist()) if fit.name == "exponential"
+    )
 
 
 def test_a_slower_loop_is_the_emulator_stretched_in_time() -> None:
@@ -129,9 +125,7 @@ def test_a_forecast_from_first_iterations_meets_what_comes() -> None:
 
 def test_nothing_is_said_beyond_three_times_the_observed_range() -> None:
     """A slow loop, seen for three iterations, gives a bound and no half-life."""
-    start = simulate(
-        task=TASK, cycles=("expanding",), iterations=3, n=300, trainer=Counter(), control=False
-    )
+    start = simulate(task=TASK, cycles=("expanding",), iterations=3, n=300, trainer=Counter(), control=False)
     found = forecast(start, horizon=12, seeds=1)
     assert found.half_life is None
     assert (9.0, None) == found.interval

@@ -16,9 +16,7 @@ ALL = Logic(operators=("not", "and", "or", "xor", "implies"))
 # A tree is a leaf, ("not", tree) or (operator, tree, tree).
 trees = st.recursive(
     st.booleans(),
-    lambda inner: (
-        st.tuples(st.just("not"), inner) | st.tuples(st.sampled_from(sorted(BINARY)), inner, inner)
-    ),
+    lambda inner: st.tuples(st.just("not"), inner) | st.tuples(st.sampled_from(sorted(BINARY)), inner, inner),
     max_leaves=12,
 )
 
@@ -151,7 +149,7 @@ def test_samples_are_true_within_the_depth_bounds_and_repeat_with_the_seed() -> 
     [(0.25, 31.2, 7751, 0.641), (0.33, 24.4, 6762, 0.651), (0.5, 14.2, 4229, 0.626)],
 )
 def test_the_data_have_the_published_replica_s_properties(leaf, length, distinct, diversity) -> None:
-    """Depth 1 to 5, 10,000 True expressions: lengths, distinct texts and diversity of an independent replica."""
+    """Depth 1 to 5, 10,000 True expressions: lengths, distinct texts and diversity of a replica."""
     task = Logic(depth_max=5, leaf=leaf, true_share=0.5)
     rows = [task.tokens(text) for text in task.sample(10_000, seed=1)]
     assert length == pytest.approx(sum(map(len, rows)) / 10_000, rel=0.03)

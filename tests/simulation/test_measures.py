@@ -93,9 +93,7 @@ def test_one_iteration_in_numbers_by_hand() -> None:
     """Shares, errors, entropy, Hill numbers and novelty of four texts."""
     texts = ["True", "True", "(not True)", "(True"]
     task = Logic()
-    found = measure(
-        [task.tokens(text) for text in texts], task.verify(texts), known=frozenset({("True",)})
-    )
+    found = measure([task.tokens(text) for text in texts], task.verify(texts), known=frozenset({("True",)}))
     assert (0.75, 0.5) == (found.valid, found.correct)
     assert {"unbalanced": 1} == found.errors
     assert (3, 1) == (found.distinct, found.distinct_correct)

@@ -12,8 +12,8 @@ from karat.records import from_rows, read
 from karat.simulation.tasks.logic import Logic
 
 pytest.importorskip("torch")
-from karat.generation.base import Message, Request  # noqa: E402
-from karat.training.trainers.gpt import PRESETS, Codec, join_words, make_codec  # noqa: E402
+from karat.generation.base import Message, Request
+from karat.training.trainers.gpt import PRESETS, Codec, join_words, make_codec
 
 TINY = "gpt:layers=1,heads=2,width=32,steps=150"
 

@@ -1,4 +1,4 @@
-"""What a loop is made of: tasks, sources of real data, verdicts, batches and the policy of a cycle. Knows no stage.
+"""What a loop is made of: tasks, real data, verdicts, batches, the policy of a cycle. Knows no stage.
 
 A cycle is one parametric policy: which old rows are kept, how large the new batch is, how much of it is
 generated, how the sources are weighted and whether the pool is subsampled. Every named cycle is a preset.
@@ -142,9 +142,12 @@ def human_batch(texts: Sequence[str]) -> Batch:
 class Policy:
     """How the next training data are made; sizes are shares of the loop's n.
 
-    keep: `none` starts anew, `all` removes nothing, `sample` keeps `keep_share * n` random rows of the last training data.
-    batch: rows added each iteration. generated_share: how much of the batch the model writes; the rest is fresh real data.
-    weights: `pool` treats all rows alike, `source` gives real data and every iteration the same share (needs subsample).
+    keep: `none` starts anew, `all` removes nothing, `sample` keeps `keep_share * n` random rows of the last
+        training data.
+    batch: rows added each iteration. generated_share: how much of the batch the model writes; the rest is
+        fresh real data.
+    weights: `pool` treats all rows alike, `source` gives real data and every iteration the same share
+        (needs subsample).
     subsample: rows drawn from everything kept for the training; 0 trains on all of it.
     """
 

@@ -1,12 +1,12 @@
-"""How long until diversity halves: formulas, an emulator that trains nothing, and fits to the first iterations.
+"""How long until diversity halves: formulas, an emulator that trains nothing, fits to first iterations.
 
-Knows no model. The emulator re-estimates the rules of a known grammar and sharpens them by the temperature, which is
+Knows no model. The emulator re-estimates the rules of a known grammar and sharpens them by the temperature,
+which is
 what makes loops collapse; it is too fast by up to a factor of two, and is stretched to what was observed.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import statistics as plain
 from collections.abc import Callable, Sequence
@@ -18,36 +18,22 @@ from karat import registry
 from karat.blocks import Block, Chart, Column, Headline, Note, Section, Table
 from karat.errors import BadSetting, InputError
 from karat.records import Records
-from karat.simulation.base import Batch, Policy, advance, human_batch, needed
-from karat.simulation.measures import levenshtein_diversity
+from karat.simulation.base import Policy
+from karat.simulation.curves import REACH, Fit, fit_curves, fit_stretch
+from karat.simulation.emulator import drift_half_life, drift_plateau, emulate
 from karat.simulation.result import Simulated, crossing
 
 Progress = Callable[[str, int, int], None]
-
-REACH = 3.0
-"""No forecast goes beyond this many times the observed range."""
 
 BIAS = (1.0, 2.5)
 """Half-life of trained models / half-life of the emulator, as measured: LSTM 1.0 to 1.5, small GPT 2.3."""
 
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-PAIRS = 50_000  # distinct pairs up to which the emulator's distances are exact; they are sampled above
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A curve fitted to observed diversity; `aicc` is smaller where it is better."""
-
-    name: str
-    parameters: tuple[float, ...]
-    aicc: float
-    half_life: float | None
-    plateau: float | None
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """When diversity halves, where it stays, and how much fresh human data keep it; all relative to iteration 0."""
+    """When diversity halves, where it stays, what fresh human data keep it; relative to iteration 0."""
 
     cycle: str
     temperature: float
@@ -91,20 +77,27 @@ class Forecast:
             bound = f" within {low:.0f} iterations" if low is not None else ""
             return f"cycle {self.cycle}: diversity is not forecast to halve{bound}"
         end = "an unknown number" if high is None else f"{high:.0f}"
-        return f"cycle {self.cycle}: diversity halves after about {self.half_life:.0f} iterations ({low or 0:.0f} to {end})"
+        value = f"{self.half_life:.0f} iterations ({low or 0:.0f} to {end})"
+        return f"cycle {self.cycle}: diversity halves after about {value}"
 
     def __str__(self) -> str:
         shares = [
-            f"fresh human share that keeps {float(kept):.0%}: {'more than 70%' if share is None else f'{share:.0%}'}"
+            f"fresh human share that keeps {float(kept):.0%}: "
+            + ("more than 70%" if share is None else f"{share:.0%}")
             for kept, share in self.fresh_share_for.items()
         ]
-        return "\n".join([self.words(), f"method: {self.method}", f"bias: {self.bias_note}", *shares, *self.notes])
+        return "\n".join(
+            [self.words(), f"method: {self.method}", f"bias: {self.bias_note}", *shares, *self.notes]
+        )
 
     def __report__(self) -> tuple[Section, ...]:
         """Return the forecast, its curve and the fresh share that is needed as blocks."""
         value = "not within reach" if self.half_life is None else f"{self.half_life:.0f} iterations"
         blocks: list[Block] = [Headline(value, "forecast until diversity has halved", self.words())]
-        rows = [{"iteration": t, "kept": v / self.observed[0], "what": "observed"} for t, v in enumerate(self.observed)]
+        rows = [
+            {"iteration": t, "kept": v / self.observed[0], "what": "observed"}
+            for t, v in enumerate(self.observed)
+        ]
         step = self.stretch or 1.0
         rows += [{"iteration": t * step, "kept": v, "what": "emulator"} for t, v in enumerate(self.emulated)]
         if rows:
@@ -122,7 +115,10 @@ class Forecast:
             blocks.append(chart)
         if self.fresh_share_for:
             table = Table(
-                (Column("kept", "diversity kept", "percent"), Column("share", "fresh human share needed", "percent")),
+                (
+                    Column("kept", "diversity kept", "percent"),
+                    Column("share", "fresh human share needed", "percent"),
+                ),
                 tuple({"kept": float(kept), "share": share} for kept, share in self.fresh_share_for.items()),
                 title="How much fresh human data keep diversity (emulator)",
                 note="An empty cell: more than 70%.",
@@ -147,7 +143,8 @@ def forecast(
 ) -> Forecast:
     """Forecast when a loop loses half of its diversity, and how much fresh human data would keep it.
 
-    source: a simulation (or the folder of one), whose first iterations the forecast is fitted to; or human records.
+    source: a simulation (or the folder of one), whose first iterations the forecast is fitted to; or human
+        records.
     task: what the loop is about, where no simulation is given; logic has an emulator.
     cycle: which cycle; of a simulation, its first one unless you name another.
     fresh_share: share of fresh human data in each new batch.
@@ -168,7 +165,7 @@ def forecast(
         observed = ()
         if isinstance(found, Records):
             task, n = "text", min(n, len(found))
-    if not 0.0 < temperature or n < 2:
+    if not temperature > 0.0 or n < 2:
         raise BadSetting(f"temperature={temperature} must be above 0 and n={n} at least 2")
     cycle = cycle or "full"
     made, policy = registry.make("tasks", task), registry.make("cycles", cycle).policy()
@@ -195,13 +192,17 @@ def _opened(source: Any) -> Any:
     if source is None or isinstance(source, Simulated | Records):
         return source
     if not isinstance(source, str | os.PathLike):
-        raise InputError(f"a forecast cannot start from {type(source).__name__}; give a simulation or records")
+        raise InputError(
+            f"a forecast cannot start from {type(source).__name__}; give a simulation or records"
+        )
     if Path(source).is_dir():
         from karat.runs import read_result
 
         found = read_result(source)
         if not isinstance(found, Simulated):
-            raise InputError(f"{source}: holds no simulation; name the folder of a finished `karat simulate` step")
+            raise InputError(
+                f"{source}: holds no simulation; name the folder of a finished `karat simulate` step"
+            )
         return found
     from karat.records import read
 
@@ -215,18 +216,25 @@ def _observed(found: Simulated, cycle: str) -> tuple[float, ...]:
         known = ", ".join(dict.fromkeys(loop.cycle for loop in found.runs))
         raise InputError(f"the simulation has no cycle {cycle!r} (there are: {known})")
     length = min(len(loop.iterations) for loop in loops)
-    return tuple(plain.fmean(loop.iterations[t].measures.levenshtein for loop in loops) for t in range(length))
+    return tuple(
+        plain.fmean(loop.iterations[t].measures.levenshtein for loop in loops) for t in range(length)
+    )
 
 
 def _without_emulator(shared: _Shared, policy: Policy) -> Forecast:
     """Forecast from fits alone; without observations only drift can be said."""
-    notes = [f"noise alone (temperature 1, a perfect learner) would halve diversity after {shared.drift:,.0f} iterations"]
+    notes = [
+        f"noise alone (temperature 1, a perfect learner) would halve diversity in "
+        f"{shared.drift:,.0f} iterations"
+    ]
     best = min(shared.fits, key=lambda fit: fit.aicc) if shared.fits else None
     reach = REACH * (len(shared.observed) - 1) if best else None
     value = best.half_life if best else None
     low = reach if best and value is None else None
     if best is None:
-        notes.append("simulate a few iterations (karat simulate FILE --task text --iterations 5) and forecast from them")
+        notes.append(
+            "simulate a few iterations (karat simulate FILE --task text --iterations 5), and forecast those"
+        )
     plateau = best.plateau if best else None
     if best is None and policy.generated_share < 1:
         plateau = drift_plateau(shared.n, 1 - policy.generated_share)
@@ -239,7 +247,9 @@ def _without_emulator(shared: _Shared, policy: Policy) -> Forecast:
         interval=ends,
         plateau=plateau,
         fresh_share_for={},
-        method=f"{best.name} curve fitted to {len(shared.observed)} iterations" if best else "drift formula alone",
+        method=f"{best.name} curve fitted to {len(shared.observed)} iterations"
+        if best
+        else "drift formula alone",
         bias_note="loops often speed up, so that curves fitted to their beginning come too late; "
         "nothing is said beyond three times the observed range",
         notes=tuple(notes),
@@ -257,7 +267,9 @@ def _with_emulator(
     total = seeds + len(SHARES)
     curves = []
     for number in range(seeds):
-        curves.append(emulate(task, policy, shared.temperature, n=shared.n, iterations=horizon, seed=seed + number))
+        curves.append(
+            emulate(task, policy, shared.temperature, n=shared.n, iterations=horizon, seed=seed + number)
+        )
         if progress:
             progress("forecast", number + 1, total)
     kept = [[value / curve[0] for value in curve] for curve in curves]
@@ -277,19 +289,24 @@ def _with_emulator(
         value, ends = half, _emulator_range(halves, horizon)
         method = f"emulator of the grammar, {seeds} seeds, {horizon} iterations"
         bias = (
-            f"the emulator never learns badly and sharpens at once: trained models took {BIAS[0]:g} to {BIAS[1]:g} "
-            "times as long where we measured it, and the interval holds that; simulate 4 iterations to correct it"
+            f"the emulator never learns badly and sharpens at once: trained models took {BIAS[0]:g} to "
+            f"{BIAS[1]:g} times as long where we measured it, which the interval holds; simulate "
+            f"4 iterations to correct it"
         )
     else:
         value, ends, said = _stretched(half, halves, stretch, shared.observed)
         notes += said
-        method = f"emulator of the grammar, its time stretched by {stretch:.2f} to fit {len(shared.observed)} iterations"
+        method = (
+            f"emulator of the grammar, stretched in time by {stretch:.2f} to fit "
+            f"{len(shared.observed)} iterations"
+        )
         bias = "the stretch assumes that the model is slower than the emulator by the same factor throughout"
     tail = mean[-max(2, len(mean) // 5) :]
     level = plain.fmean(tail)
     settled = abs(tail[0] - tail[-1]) < 0.05
     notes.append(
-        f"noise alone (temperature 1, a perfect learner) would halve diversity after {shared.drift:,.0f} iterations"
+        f"noise alone (temperature 1, a perfect learner) would halve diversity in "
+        f"{shared.drift:,.0f} iterations"
     )
     return Forecast(
         cycle=shared.cycle,
@@ -321,13 +338,17 @@ def _emulator_range(halves: Sequence[float | None], horizon: int) -> tuple[float
 def _stretched(
     half: float | None, halves: Sequence[float | None], stretch: float, observed: Sequence[float]
 ) -> tuple[float | None, tuple[float | None, float | None], list[str]]:
-    """Return half-life, its range over emulations (and ten per cent of doubt in the stretch), and what to say."""
+    """Return half-life, its range (emulations, ten per cent of doubt in the stretch), what to say."""
     limit = REACH * (len(observed) - 1)
     seen = crossing([value / observed[0] for value in observed], 0.5)
     if seen is not None:
         return seen, (seen, seen), ["diversity has halved already within the observed iterations"]
     if half is None or half * stretch > limit:
-        return None, (limit, None), [f"nothing is said beyond {limit:.0f} iterations, three times the observed range"]
+        return (
+            None,
+            (limit, None),
+            [f"nothing is said beyond {limit:.0f} iterations, three times the observed range"],
+        )
     reached = [value for value in halves if value is not None]
     low = max(float(len(observed) - 1), min(reached) * stretch * 0.9)
     high = max(reached) * stretch * 1.1
@@ -335,7 +356,7 @@ def _stretched(
 
 
 def _share_for(shares: dict[float, float], without: float, kept: float) -> float | None:
-    """Return the smallest fresh share that keeps this much diversity at the horizon, on a line between grid points."""
+    """Return the smallest fresh share that keeps this much diversity at the horizon (linear in between)."""
     if without >= kept:
         return 0.0
     before, level = 0.0, without
@@ -344,120 +365,6 @@ def _share_for(shares: dict[float, float], without: float, kept: float) -> float
             return round(before + (share - before) * (kept - level) / (reached - level), 3)
         before, level = share, reached
     return None
-
-
-def emulate(
-    task: Any, policy: Policy, temperature: float, *, n: int, iterations: int, seed: int = 0
-) -> tuple[float, ...]:
-    """Run a loop without models: rule counts of a known grammar, sharpened to the power 1/temperature.
-
-    Its texts are always valid, so that it knows nothing of correctness. Stops measuring when one text is left.
-    """
-    source = task.source(None, seed=seed)
-    pool = human_batch(source.draw(n, turn=0))
-    batch = pool
-    curve: list[float] = []
-    for t in range(iterations + 1):
-        if curve and curve[-1] == 0.0:
-            curve.append(0.0)
-            continue
-        written = task.write(sharpened(task.rules(batch.texts), temperature), n, seed=seed * 1009 + t)
-        found, _ = levenshtein_diversity([task.tokens(text) for text in written], seed=t, exact_pairs=PAIRS)
-        curve.append(found.value)
-        if t == iterations:
-            break
-        wanted, fresh = needed(policy, n)
-        written = [written[i % n] for i in range(max(n, wanted))]
-        pool, batch = advance(
-            policy,
-            pool,
-            Batch(tuple(written), (t,) * len(written)),
-            source.draw(fresh, turn=t + 1) if fresh else [],
-            n=n,
-            seed=seed * 1009 + t,
-        )
-    return tuple(curve)
-
-
-def sharpened(rules: dict[Any, dict[str, float]], temperature: float) -> dict[Any, dict[str, float]]:
-    """Return rule probabilities to the power 1/temperature, normalised in each place."""
-    found = {}
-    for place, uses in rules.items():
-        top = max(uses.values())
-        powers = {name: (count / top) ** (1 / temperature) for name, count in uses.items()}
-        total = sum(powers.values())
-        found[place] = {name: power / total for name, power in powers.items()}
-    return found
-
-
-def drift_half_life(n: int) -> float:
-    """Iterations until resampling n texts has halved pairwise diversity: ln 2 / -ln(1 - 1/n) (Seddik et al. 2024)."""
-    return math.log(2) / -math.log1p(-1 / n)
-
-
-def drift_plateau(n: int, fresh_share: float) -> float:
-    """Share of pairwise diversity that drift leaves where each batch holds a share of fresh human data.
-
-    H*/H_0 = (1 - 1/n) a / (1 - (1 - 1/n)(1 - a)), a = 1 - (1 - share)^2. Sharpening is not in it.
-    """
-    a = 1 - (1 - fresh_share) ** 2
-    return (1 - 1 / n) * a / (1 - (1 - 1 / n) * (1 - a))
-
-
-def fit_stretch(emulated: Sequence[float], observed: Sequence[float]) -> float:
-    """Return by how much slower than the emulator the observed loop is: the factor with the least squared error."""
-    import numpy as np
-
-    kept = np.asarray(observed) / observed[0]
-    times = np.arange(len(kept))
-    grid = np.exp(np.linspace(math.log(0.25), math.log(20), 400))
-    curve, steps = np.asarray(emulated), np.arange(len(emulated))
-    errors = [float(((np.interp(times / factor, steps, curve) - kept) ** 2).sum()) for factor in grid]
-    return float(grid[int(np.argmin(errors))])
-
-
-def fit_curves(observed: Sequence[float]) -> tuple[Fit, ...]:
-    """Fit exponential decay, decay to a plateau, and a logistic fall; each with its small-sample AIC.
-
-    A half-life beyond three times the observed range is None: that much a fit does not know.
-    """
-    import numpy as np
-    from scipy.optimize import curve_fit
-
-    y = np.asarray(observed, dtype=np.float64) / observed[0]
-    t = np.arange(len(y), dtype=np.float64)
-    limit = REACH * (len(y) - 1)
-    shapes: dict[str, tuple[Callable[..., Any], list[float], tuple[list[float], list[float]]]] = {
-        "exponential": (lambda t, a, r: a * np.exp(-r * t), [1.0, 0.05], ([0.5, 0.0], [1.5, 5.0])),
-        "plateau": (
-            lambda t, a, r, c: c + (a - c) * np.exp(-r * t),
-            [1.0, 0.2, 0.5],
-            ([0.5, 1e-3, 0.0], [1.5, 5.0, 1.0]),
-        ),
-        "logistic": (
-            lambda t, a, k, m: a / (1 + np.exp(np.clip(k * (t - m), -50, 50))),
-            [1.0, 0.5, float(len(y))],
-            ([0.5, 1e-3, 0.0], [1.5, 5.0, 4.0 * limit]),
-        ),
-    }
-    found = []
-    for name, (shape, start, bounds) in shapes.items():
-        size = len(start)
-        if len(y) < size + 2:
-            continue
-        try:
-            values, _ = curve_fit(shape, t, y, p0=start, bounds=bounds, maxfev=5000)
-        except (RuntimeError, ValueError):
-            continue  # no such curve comes near; another one will
-        residual = max(float(((shape(t, *values) - y) ** 2).sum()), 1e-12)
-        k = size + 1
-        aicc = len(y) * math.log(residual / len(y)) + 2 * k + 2 * k * (k + 1) / max(len(y) - k - 1, 0.5)
-        fine = np.linspace(0, limit, 2000)
-        below = np.flatnonzero(shape(fine, *values) <= 0.5)
-        half = float(fine[below[0]]) if len(below) else None
-        plateau = float(values[2]) if name == "plateau" else None
-        found.append(Fit(name, tuple(map(float, values)), aicc, half, plateau))
-    return tuple(found)
 
 
 def _fit_range(fits: Sequence[Fit]) -> tuple[float | None, float | None]:

@@ -1,6 +1,7 @@
-"""What is measured in each iteration: correctness, diversity and coverage, each with an interval. Knows no loop.
+"""What is measured in each iteration: correctness, diversity, coverage, with intervals. Knows no loop.
 
-Distances between all pairs are exact: equal texts are merged and counted. Above a bound on the number of distinct
+Distances between all pairs are exact: equal texts are merged and counted. Above a bound on the number of
+distinct
 pairs they are sampled, and the interval then holds the sampling error as well.
 """
 
@@ -106,10 +107,12 @@ def measure(
 def levenshtein_diversity(
     tokens: Sequence[Sequence[str]], *, seed: int = 0, exact_pairs: int = EXACT_PAIRS
 ) -> tuple[Estimate, bool]:
-    """Return (mean over all pairs of texts of edit distance / length of the longer text, whether all pairs were used).
+    """Return (mean over all pairs of edit distance / length of the longer text, whether all pairs were used).
 
-    Source: Briesch et al. 2023 (their normaliser is not stated; the longer length is ours). The error is that of a
-    U-statistic: 4/n times the variance of a text's mean distance, plus the sampling error where pairs are sampled.
+    Source: Briesch et al. 2023 (their normaliser is not stated; the longer length is ours). The error is
+        that of a
+    U-statistic: 4/n times the variance of a text's mean distance, plus the sampling error where pairs are
+    sampled.
     """
     n = len(tokens)
     if n < 2:
@@ -149,7 +152,8 @@ def _exact(distinct: list[str], weights: NDArray[np.float64], n: int) -> tuple[f
 def _sampled(texts: list[str], seed: int) -> tuple[float, float]:
     """Return (mean, standard error) from each text's distance to a few random partners.
 
-    Partners are the same for all texts in shuffled order (text i meets text i + shift), so that each text is drawn
+    Partners are the same for all texts in shuffled order (text i meets text i + shift), so that each text
+    is drawn
     equally often. The error adds what finitely many texts and finitely many partners contribute.
     """
     from rapidfuzz.distance import Levenshtein
@@ -165,14 +169,15 @@ def _sampled(texts: list[str], seed: int) -> tuple[float, float]:
     for row, shift in enumerate(shifts):
         other = shuffled[shift:] + shuffled[:shift]
         distances[row] = cpdist(shuffled, other, scorer=Levenshtein.normalized_distance, dtype=np.float32)
-    # Each text has `partners` distances as the first of a pair; their spread within a text and between texts differ.
+    # Each text has `partners` distances as the first of a pair; their spread within a text and between
+    # texts differ.
     within = float(distances.var(axis=0, ddof=1).mean())
     between = max(0.0, float(distances.mean(axis=0).var(ddof=1)) - within / partners)
     return float(distances.mean()), math.sqrt(4 * between / n + within / (partners * n))
 
 
 def as_strings(tokens: Sequence[Sequence[str]]) -> list[str]:
-    """Return each token list as a string with one character for each token, which is what rapidfuzz is fastest on."""
+    """Return each token list as a string, one character a token: what rapidfuzz is fastest on."""
     vocabulary: dict[str, str] = {}
     found = []
     for row in tokens:
@@ -188,7 +193,8 @@ def as_strings(tokens: Sequence[Sequence[str]]) -> list[str]:
 def distinct_estimate(counts: Sequence[int]) -> Estimate:
     """The number of distinct texts among n draws with its error, from how often each text was seen.
 
-    Source: for Poisson sampling Var(D_n) = E(D_2n) - E(D_n), and Good and Toulmin (1956) estimate that difference by
+    Source: for Poisson sampling Var(D_n) = E(D_2n) - E(D_n), and Good and Toulmin (1956) estimate that
+        difference by
     f1 - f2 + f3 - ..., where f_k texts were seen k times.
     """
     seen = Counter(counts)

@@ -102,7 +102,7 @@ class HalfLife:
 
 @dataclass(frozen=True)
 class Band:
-    """Where a measure lies without a loop: mean of the control's iterations and a 95% prediction interval for one more."""
+    """Where a measure lies without a loop: the control's mean, and a 95% prediction interval for one more."""
 
     mean: float
     low: float
@@ -141,7 +141,7 @@ class Simulated:
     samples: Records
     warnings: tuple[Warned, ...]
 
-    # --- verbs -------------------------------------------------------------------------------------------------
+    # --- verbs ------------------------------------------------------------------------------------
 
     def at(self, iteration: int) -> tuple[Row, ...]:
         """Return every run as it stood at an iteration (or at its last one, if it ended before)."""
@@ -165,7 +165,8 @@ class Simulated:
         first, last = loops[0].iterations[0], loops[0].iterations[-1]
         a, b = first.measures, last.measures
         parts = [
-            f"{cycle}: from iteration 0 to {last.iteration} diversity went from {a.levenshtein:.3f} to {b.levenshtein:.3f}"
+            f"{cycle}: from iteration 0 to {last.iteration} diversity went "
+            f"from {a.levenshtein:.3f} to {b.levenshtein:.3f}"
         ]
         if a.correct is not None and b.correct is not None:
             parts.append(f"correct texts from {a.correct:.1%} to {b.correct:.1%}")
@@ -175,7 +176,9 @@ class Simulated:
         sentence = "; ".join(parts)
         band = self.bands.get("levenshtein")
         if band and last.iteration > 0:
-            where = "which is below that" if b.levenshtein < band.low else "which is not below what chance gives"
+            where = (
+                "which is below that" if b.levenshtein < band.low else "which is not below what chance gives"
+            )
             sentence += (
                 f", {where}: without a loop, at the same temperature, diversity is {band.mean:.3f} "
                 f"[{band.low:.3f}, {band.high:.3f}]"
@@ -208,7 +211,7 @@ class Simulated:
             outside=None if band is None or found.iteration == 0 else m.levenshtein < band.low,
         )
 
-    # --- forms -------------------------------------------------------------------------------------------------
+    # --- forms ------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
         """Return what `karat simulate --json` prints."""
@@ -255,7 +258,8 @@ class Simulated:
                 )
                 share = row.trained_on.human / max(1, row.trained_on.rows)
                 lines.append(
-                    f"{loop.cycle:<22} {loop.seed:>4} {row.iteration:>3}  {m.levenshtein:>9.3f}  {correct}  {m.distinct:>8,}  {share:>10.0%}"
+                    f"{loop.cycle:<22} {loop.seed:>4} {row.iteration:>3}  {m.levenshtein:>9.3f}  "
+                    f"{correct}  {m.distinct:>8,}  {share:>10.0%}"
                 )
         lines += [f"half-life of {cycle}: {half_life_words(h)}" for cycle, h in self.half_life.items()]
         return "\n".join([*lines, *(f"warning {w.code}: {w.message}" for w in self.warnings)])
@@ -398,7 +402,7 @@ def half_life_words(half: HalfLife) -> str:
 
 
 def crossing(values: Sequence[float], target: float) -> float | None:
-    """Return where a curve first falls to the target, on a straight line between iterations; None if it never does."""
+    """Return where a curve first falls to the target (linear between iterations); None if it never does."""
     for t, value in enumerate(values):
         if value <= target:
             if t == 0:
@@ -441,7 +445,8 @@ def half_life(loops: Sequence[Loop]) -> HalfLife:
 def bands(controls: Sequence[Loop], names: Sequence[str] = COMPARED) -> dict[str, Band]:
     """Return where each measure lies without a loop.
 
-    The control's iterations share nothing (new data, new model, new samples), so that their spread is the spread that
+    The control's iterations share nothing (new data, new model, new samples), so that their spread is the
+    spread that
     chance gives to one iteration. The interval is one for the next value, mean ± t s sqrt(1 + 1/k).
     """
     found = {}

@@ -1,7 +1,9 @@
-"""The self-consuming loop: train, write, measure, mix, and again. Knows no model, no task and no cycle by itself.
+"""The self-consuming loop: train, write, measure, mix, and again. Knows no model, task or cycle by itself.
 
-All cycles of a seed share their first iteration, and each run has a control without a loop: new human data in every
-iteration, the same trainer, the same temperature. Iterations can be kept in a journal and are then not done twice.
+All cycles of a seed share their first iteration, and each run has a control without a loop: new human data
+in every
+iteration, the same trainer, the same temperature. Iterations can be kept in a journal and are then not done
+twice.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from karat.executors.base import Executor
 from karat.executors.local import Local
 from karat.records import Records
 from karat.simulation.base import Batch, Policy, Source, Task, Verdict, advance, as_rows, human_batch, needed
-from karat.simulation.measures import Measures, measure
+from karat.simulation.measures import measure
 from karat.simulation.result import (
     CONTROL,
     Iteration,
@@ -40,7 +42,7 @@ Progress = Callable[[str, int, int], None]
 
 DEFAULT_N = 2000
 GATE = 0.9
-"""The first model must write at least this share of valid texts, or a loop says more of the model than of the loop."""
+"""The first model must write this share of valid texts, or the loop says more of the model than of loops."""
 
 HELD_OUT = 500
 
@@ -114,7 +116,8 @@ def simulate(
     task: what is learned: logic (Boolean expressions that must be True) or text (your records, no verifier).
     cycles: how each iteration's training data are made, for instance full or expanding:growth=0.2.
     iterations: how many models are trained after the first one.
-    seeds: one run a cycle and seed; three or more give half-lives an interval that holds the spread between runs.
+    seeds: one run a cycle and seed; three or more give half-lives an interval that holds the spread between
+        runs.
     fresh_share: share of fresh human data in each new batch, for cycles that do not name their own.
     temperature: at which models write; below 1 diversity goes first, at 1 correctness.
     trainer: what is trained, from scratch in each iteration.
@@ -125,7 +128,9 @@ def simulate(
     made = registry.make("tasks", task)
     maker = registry.make("trainers", trainer)
     if not getattr(maker, "writes", False):
-        raise BadSetting(f"trainer {registry.name_of(maker)!r} makes models that cannot write records; use gpt")
+        raise BadSetting(
+            f"trainer {registry.name_of(maker)!r} makes models that cannot write records; use gpt"
+        )
     policies = _policies(cycles, fresh_share)
     size = made.source(human, seed=seeds[0]).size
     rows = _rows(n, size)
@@ -188,7 +193,7 @@ def _check(iterations: int, seeds: Sequence[int], fresh_share: float, temperatur
 
 
 def _policies(cycles: Sequence[Any], fresh_share: float) -> dict[str, Policy]:
-    """Return label -> policy; the label is what the user wrote, so that one cycle can be run with several settings."""
+    """Return label -> policy; the label is what the user wrote: a cycle may be run with several settings."""
     specs = [cycles] if isinstance(cycles, str) else list(cycles)
     flat = [piece for spec in specs for piece in (spec.split() if isinstance(spec, str) else [spec])]
     found: dict[str, Policy] = {}
@@ -224,8 +229,9 @@ def _data_warnings(
     return [
         Warned(
             "human_data_reused",
-            f"fresh human data would take {wanted:,} records, but {size:,} can be used: rows are dealt again, so that "
-            "`fresh` rows and the control are less fresh than their name; lower n or the iterations",
+            f"fresh human data would take {wanted:,} records, but {size:,} can be used: rows are dealt "
+            "again, so that `fresh` rows and the control are less fresh than they should be; "
+            "lower n or iterations",
         )
     ]
 
@@ -237,14 +243,16 @@ def _gate(runs: Iterable[Loop]) -> list[Warned]:
             found.append(
                 Warned(
                     "weak_model",
-                    f"seed {seed}: only {valid:.0%} of the first model's texts are valid (at least {GATE:.0%} are needed), "
-                    "so that the loop shows the model's weakness; train longer (trainer gpt:steps=...) or make the task easier",
+                    f"seed {seed}: only {valid:.0%} of the first model's texts are valid (at least "
+                    f"{GATE:.0%} are needed), so that the loop shows the model's weakness; train "
+                    f"longer (gpt:steps=...) "
+                    "or make the task easier",
                 )
             )
     return found
 
 
-# --- the loop itself; the functions are at module level, so that other processes can run them ------------------------
+# --- the loop itself; the functions are at module level, so that other processes can run them -----
 
 
 def _first(setup: Setup, seed: int) -> Turn:
@@ -262,7 +270,8 @@ def _run(setup: Setup, iterations: int, chain: Chain) -> tuple[Loop, list[Turn]]
     for t in range(1, iterations + 1):
         written = turns[-1].texts
         if generated > len(written):
-            # A cycle may add more than n rows: the rest is written twice, which is what a larger sample tends to.
+            # A cycle may add more than n rows: the rest is written twice, which is what a
+            # larger sample tends to.
             written = tuple(written[i % len(written)] for i in range(generated))
         made = Batch(written, (t - 1,) * len(written))
         fresh_texts = source.draw(fresh, turn=t) if fresh else []
@@ -346,7 +355,7 @@ def _samples(firsts: Iterable[tuple[int, Turn]], loops: Sequence[tuple[Loop, lis
     return karat_records.from_rows(rows, datatype="text", path="<simulate>")
 
 
-# --- the journal: a file an iteration --------------------------------------------------------------------------------
+# --- the journal: a file an iteration -------------------------------------------------------------
 
 
 def _journal_place(setup: Setup, batch: Batch, label: str, seed: int, t: int) -> Path | None:

@@ -28,7 +28,8 @@ BINARY = {"and": 0b1000, "or": 0b1110, "xor": 0b0110, "implies": 0b1011}
 """Truth tables: bit (2 * left + right) is the value of `left OP right`."""
 
 LEAVES = {"True": True, "False": False}
-# A word is a maximal run of letters, digits and underscores, so "TrueFalse" is one unknown token and not two good ones.
+# A word is a maximal run of letters, digits and underscores, so "TrueFalse" is one unknown token and not
+# two good ones.
 TOKEN = re.compile(r"\w+|[^\w\s]")
 
 PARENTHESES = ("(", ")")
@@ -56,7 +57,8 @@ class Logic:
     verifies: ClassVar[bool] = True
 
     depth_min: int = 1
-    # The defaults are what the smallest trainer learns in seconds; the paper's are depth_max=5,true_share=0.5.
+    # The defaults are what the smallest trainer learns in seconds; the paper's are
+    # depth_max=5,true_share=0.5.
     depth_max: int = 3
     leaf: float = 0.5
     true_share: float = 0.75
@@ -99,7 +101,7 @@ class Logic:
         """The word tokens of the grammar."""
         return (*LEAVES, *self.weights, "(", ")")
 
-    # --- real data ---------------------------------------------------------------------------------------------
+    # --- real data --------------------------------------------------------------------------------
 
     def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
         """Where real expressions come from: the grammar without end, or the user's own file."""
@@ -141,7 +143,7 @@ class Logic:
         right, b = self._grow(random, names, weights, depth + 1)
         return f"({left} {name} {right})", bool(BINARY[name] >> (2 * a + b) & 1)
 
-    # --- verification ------------------------------------------------------------------------------------------
+    # --- verification -----------------------------------------------------------------------------
 
     def tokens(self, text: str) -> list[str]:
         """The word tokens of a text; whatever is no token of the grammar is a token all the same."""
@@ -163,7 +165,8 @@ class Logic:
             token not in self.weights and token not in LEAVES and token not in PARENTHESES for token in tokens
         ):
             return Verdict("unknown_token")
-        # One frame per open parenthesis: [operator or None, operands so far]. A finished operand is folded into its frame.
+        # One frame per open parenthesis: [operator or None, operands so far]. A finished operand is
+        # folded into its frame.
         stack: list[tuple[str | None, list[bool]]] = []
         deepest = 0
         for position, token in enumerate(tokens):
@@ -262,7 +265,9 @@ class Logic:
         tables = {place: (list(uses), list(accumulate(uses.values()))) for place, uses in rules.items()}
         return [self._expand(tables, random, (0, "", 0)) for _ in range(n)]
 
-    def _expand(self, tables: dict[Place, tuple[list[str], list[float]]], random: Random, place: Place) -> str:
+    def _expand(
+        self, tables: dict[Place, tuple[list[str], list[float]]], random: Random, place: Place
+    ) -> str:
         names, cumulative = tables[place]
         name = random.choices(names, cum_weights=cumulative)[0]
         if name in LEAVES:
@@ -281,7 +286,7 @@ class Logic:
             "leaf probability": f"{self.leaf:g}",
             "share of True leaves": f"{self.true_share:g}",
             "operators": ", ".join(f"{name} ({weight:g})" for name, weight in self.weights.items()),
-            "valid": "the strict grammar accepts it; Python's looser `True and False` without parentheses counts as an error",
+            "valid": "the strict grammar accepts it (Python's `True and False` without parentheses is not)",
             "correct": "valid, and its value is True",
         }
 

@@ -17,7 +17,7 @@ WORD = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True)
 class Text:
-    """The user's own texts; nothing says which of them are right, so that diversity and loss are measured alone."""
+    """The user's own texts; nothing says which are right, so that diversity and loss are measured alone."""
 
     verifies: ClassVar[bool] = False
 

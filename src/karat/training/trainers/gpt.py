@@ -1,7 +1,9 @@
-"""A causal transformer trained from scratch on records; the model writes new ones and can label. Knows no loop.
+"""A causal transformer trained from scratch on records; it writes new ones and can label. Knows no loop.
 
-Rows are `start, label, text tokens, end`. Words are tokens where there are few of them (a grammar), else byte-level
-BPE pieces. A model of labelled records labels a text by Bayes' rule: p(label | text) ~ p(label) p(text | label).
+Rows are `start, label, text tokens, end`. Words are tokens where there are few of them (a grammar), else
+byte-level
+BPE pieces. A model of labelled records labels a text by Bayes' rule: p(label | text) ~ p(label) p(text |
+label).
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from karat import errors, records as karat_records
+from karat import errors
+from karat import records as karat_records
 from karat.records import Records
 from karat.training.base import Predictions, Progress
 
@@ -55,12 +58,14 @@ PRESETS = {
     "mini": Preset(layers=2, heads=4, width=64, context=128, steps=400, batch_tokens=1536),
     # small: 0.8 M parameters, minutes on one core
     "small": Preset(
-        layers=4, heads=4, width=128, context=256, steps=1500, batch_tokens=4096, lr=0.02, adam_lr=0.008, pieces=4096
+        layers=4, heads=4, width=128, context=256, steps=1500, batch_tokens=4096,
+        lr=0.02, adam_lr=0.008, pieces=4096,
     ),
-    # paper: the shape, length and batch of Briesch et al. 2023 (10.6 M parameters, 64 x 256 tokens); GPU hours
+    # paper: the shape, length and batch of Briesch et al. 2023 (10.6 M parameters, 64 x 256 tokens);
+    # GPU hours
     "paper": Preset(
-        layers=6, heads=6, width=384, context=256, steps=5000, batch_tokens=16384, optimiser="adamw", adam_lr=1e-3,
-        dropout=0.2, weight_decay=0.1, pieces=4096,
+        layers=6, heads=6, width=384, context=256, steps=5000, batch_tokens=16384,
+        optimiser="adamw", adam_lr=1e-3, dropout=0.2, weight_decay=0.1, pieces=4096,
     ),
 }  # fmt: skip
 
@@ -69,7 +74,8 @@ PRESETS = {
 class Gpt:
     """Causal transformer trained from scratch; its model writes new records and labels old ones.
 
-    preset: mini (0.1 M parameters, seconds), small (0.8 M, minutes), paper (10.6 M, 5,000 steps as in Briesch et al.).
+    preset: mini (0.1 M parameters, seconds), small (0.8 M, minutes), paper (10.6 M, 5,000 steps as in
+        Briesch et al.).
     tokens: word, bpe, or auto (words where there are at most 64 different ones).
     layers, heads, width, context, steps, batch_tokens: 0 takes the preset's.
     threads: cores for one fit; 1 makes the result independent of the number of cores, 0 takes all.
@@ -110,7 +116,8 @@ class Gpt:
             codec = make_codec(records, self.tokens, chosen.pieces)
             rows = codec.rows(records)
             longest = max(map(len, rows))
-            # Models drift to longer texts than they were trained on, so that there must be room for twice the longest.
+            # Models drift to longer texts than they were trained on, so that there must be room
+            # for twice the longest.
             context = self.context or min(chosen.context, max(32, 2 * longest))
             config = CausalConfig(
                 vocab_size=codec.size,
@@ -157,7 +164,7 @@ def _torch_threads(wanted: int) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class GptModel:
-    """A trained model: writes records (`generate`), answers requests (`complete`), labels (`predict`), scores (`loss`)."""
+    """A trained model: `generate` writes records, `complete` answers, `predict` labels, `loss` weighs."""
 
     causal: Causal
     codec: Codec
@@ -190,7 +197,7 @@ class GptModel:
             labels = [self.codec.labels[i] for i in drawn]
         texts, logprobs, _ = self._write(labels or [""] * n, temperature, top_p, seed, 0)
         rows = []
-        for number, (text, logprob) in enumerate(zip(texts, logprobs)):
+        for number, text in enumerate(texts):
             row: dict[str, Any] = {"id": f"{self.model}:{seed}:{number}", "text": text}
             if self.codec.labels:
                 assert labels is not None
@@ -202,7 +209,7 @@ class GptModel:
         )
 
     async def complete(self, requests: Sequence[Request]) -> list[Response]:
-        """Answer requests; only their label, temperature, top_p, seed and length count, for there is no prompt to follow."""
+        """Answer requests by their label, temperature, top_p, seed and length; prompts are not read."""
         from karat.generation.base import Response
 
         answers: dict[int, Response] = {}
@@ -248,11 +255,12 @@ class GptModel:
         return texts, [row.logprob for row in found], [(len(row.tokens), row.finished) for row in found]
 
     def loss(self, texts: Sequence[str]) -> float:
-        """Nats a character that the model needs for these texts; comparable between models with other tokens."""
+        """Nats a character that the model needs for these texts; comparable between tokenisers."""
         from karat.generation.causal import score
 
         rows = [self.codec.encode(text, "") for text in texts]
-        # What does not fit the context is scored as far as it fits, and so counts with its own characters only.
+        # What does not fit the context is scored as far as it fits, and so counts with its own
+        # characters only.
         context = self.causal.config.context
         shares = [min(1.0, context / len(row)) for row in rows]
         with _torch_threads(self.threads):

@@ -2,64 +2,18 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import ClassVar
+from dataclasses import replace
 
 import pytest
+from quick_trainers import TASK, Counter, Words
 
 import karat
 from karat.blocks import Chart, Examples, Headline, Note, Table
 from karat.errors import BadSetting, InputError, NotEnoughData
 from karat.records import from_rows
 from karat.runs import Run
-from karat.simulation.forecast import sharpened
 from karat.simulation.result import HalfLife, Iteration, Loop, TrainedOn, bands, crossing, half_life
 from karat.simulation.stage import simulate
-from karat.simulation.tasks.logic import Logic
-
-TASK = "logic:depth_max=3,leaf=0.5,true_share=0.5"
-
-
-@dataclass(frozen=True)
-class Counter:
-    """A trainer that counts rules instead of learning: a loop in milliseconds. `broken` spoils that share of texts."""
-
-    writes: ClassVar[bool] = True
-    broken: float = 0.0
-    calls: list[int] = field(default_factory=list, init=False, compare=False)
-
-    def fit(self, records, *, seed=0, validation=None, progress=None):
-        """Count the rules of the valid texts."""
-        self.calls.append(len(records))
-        task = Logic()
-        valid = [text for text in records.texts() if task.parse(text).valid]
-        return SimpleNamespace(generate=lambda n, temperature, seed: self.write(task, valid, n, temperature, seed))
-
-    def write(self, task, valid, n, temperature, seed):
-        """Write from sharpened rules."""
-        texts = task.write(sharpened(task.rules(valid), temperature), n, seed=seed)
-        chance = random.Random(seed)
-        return from_rows(
-            [{"text": t[:-1] + "(" if chance.random() < self.broken else t} for t in texts], datatype="text"
-        )
-
-
-@dataclass(frozen=True)
-class Words:
-    """A trainer for any text: it writes human texts back, one word longer."""
-
-    writes: ClassVar[bool] = True
-
-    def fit(self, records, *, seed=0, validation=None, progress=None):
-        """Remember the texts."""
-        texts = records.texts()
-
-        def generate(n, temperature, seed):
-            chance = random.Random(seed)
-            return from_rows([{"text": chance.choice(texts) + " again"} for _ in range(n)], datatype="text")
-
-        return SimpleNamespace(generate=generate, loss=lambda held_out: 1.0 / len(set(texts)))
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +38,8 @@ def test_the_json_is_what_was_promised(simulated) -> None:
     assert ["full", "expanding", "full", "expanding"] == [run["cycle"] for run in found["runs"]]
     row = found["runs"][0]["iterations"][3]
     promised = {
-        "iteration", "correct", "levenshtein", "distinct", "distinct_correct", "entropy", "valid", "trained_on",
-        "seconds",
+        "iteration", "correct", "levenshtein", "distinct", "distinct_correct", "entropy", "valid",
+        "trained_on", "seconds",
     }  # fmt: skip
     assert promised <= set(row)
     assert {"rows": 200, "human": 0, "synthetic": 200, "by_iteration": {"2": 200}} == row["trained_on"]
@@ -99,7 +53,9 @@ def test_the_json_is_what_was_promised(simulated) -> None:
 
 def test_all_cycles_of_a_seed_share_their_first_iteration(simulated) -> None:
     """Iteration 0 is the same model for each cycle and the control, so that it is trained once."""
-    firsts = {(loop.seed, loop.iterations[0]) == (0, simulated.runs[0].iterations[0]) for loop in simulated.runs}
+    firsts = {
+        (loop.seed, loop.iterations[0]) == (0, simulated.runs[0].iterations[0]) for loop in simulated.runs
+    }
     assert {True, False} == firsts
     assert simulated.runs[0].iterations[0] == simulated.runs[1].iterations[0]
     trainer = Counter()
@@ -167,9 +123,9 @@ def test_a_model_that_has_not_learned_the_task_is_called_out() -> None:
 
 def test_a_loop_ends_when_one_text_is_left() -> None:
     """After total collapse nothing can change, and the run says so."""
-    found = simulate(
-        task=TASK, iterations=60, n=50, temperature=0.3, trainer=Counter(), control=False
-    ).runs[0]
+    found = simulate(task=TASK, iterations=60, n=50, temperature=0.3, trainer=Counter(), control=False).runs[
+        0
+    ]
     assert "collapsed" in found.ended
     assert len(found.iterations) < 61
     assert 1 == found.iterations[-1].measures.distinct
@@ -259,7 +215,7 @@ def row_with(t: int, value: float, spread: float = 0.01) -> Iteration:
 
 
 def test_half_lives_by_hand() -> None:
-    """Straight lines between iterations; seeds give the range; a curve that stays up gives a bound and no value."""
+    """Straight lines between iterations; seeds give the range; a curve that stays up gives a bound only."""
     assert 1.5 == crossing([1.0, 0.75, 0.25], 0.5)
     assert crossing([1.0, 0.9], 0.5) is None
     quick = Loop("full", 0, tuple(row_with(t, v, 0.0) for t, v in enumerate((1.0, 0.75, 0.25))))
@@ -268,7 +224,10 @@ def test_half_lives_by_hand() -> None:
     found = half_life([quick, slow])
     assert (1.75, (1.5, 2.0)) == (found.value, found.interval)
     assert HalfLife(None, (2.0, None), half_life([stays]).note) == half_life([stays])
-    assert (2.0, (1.5, None)) == (half_life([quick, slow, stays]).value, half_life([quick, slow, stays]).interval)
+    assert (2.0, (1.5, None)) == (
+        half_life([quick, slow, stays]).value,
+        half_life([quick, slow, stays]).interval,
+    )
     assert half_life([quick, stays]).value is None
 
 
