@@ -106,7 +106,7 @@ def test_training_is_exact_by_seed_and_learns() -> None:
     other, _ = causal_training.train_causal(ROWS, CONFIG, steps=40, seed=4, batch_tokens=256)
     assert first.fingerprint() == again.fingerprint()
     assert first.fingerprint() != other.fingerprint()
-    assert history.validated and history.best_loss < 1.0 < np.log(17)
+    assert history.validated and history.best_loss < 0.6 * np.log(17)
 
 
 def test_the_best_held_out_weights_are_returned() -> None:

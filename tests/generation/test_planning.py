@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from karat import errors, records, registry
+from karat import errors, registry
 from karat.generation import attributes as finding
 from karat.generation import plan as planning
 from karat.generation.base import Attribute, Label, Task
@@ -38,20 +38,6 @@ def bank(tmp_path: Path, text: str = TOML) -> Task:
     path = tmp_path / "task.toml"
     path.write_text(text, "utf-8")
     return Task.from_toml(path)
-
-
-def human(n: int = 240) -> Records:
-    """Invented records of two classes with two subjects each, of all lengths."""
-    subjects = {
-        "animal": ("the old dog barks at another dog", "a grey cat sleeps beside the warm cat"),
-        "weather": ("heavy rain falls on the wet rain roof", "cold snow covers the white snow fields"),
-    }
-    rows = []
-    for i in range(n):
-        label = ("animal", "weather")[i % 2]
-        text = subjects[label][i // 2 % 2] + " again and again" * (i % 7)
-        rows.append({"text": text + (" (or so it seems)" if i % 5 == 0 else ""), "label": label})
-    return records.from_rows(rows, datatype="classification")
 
 
 def test_a_task_file_is_read_and_written_back(tmp_path: Path) -> None:
@@ -90,9 +76,9 @@ def test_a_wrong_task_file_is_named_with_its_key(tmp_path: Path, text: str, mess
     assert "task.toml" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_task_is_made_of_human_records() -> None:
+def test_a_task_is_made_of_human_records(remarks: Records) -> None:
     """Type and labels are those of the records."""
-    task = Task.from_records(human(), domain="remark")
+    task = Task.from_records(remarks, domain="remark")
     assert (("animal", "weather"), "classification") == (task.label_names, task.type)
 
 
@@ -139,10 +125,10 @@ def test_a_plan_can_be_edited(tmp_path: Path) -> None:
         planning.read_plan(path, task)
 
 
-def test_attributes_are_found_in_human_records() -> None:
+def test_attributes_are_found_in_human_records(remarks: Records) -> None:
     """Length buckets hold about equally many; topics separate the subjects of each class."""
     task, found = registry.make("recipes", "attributed:topics=2").enrich(
-        Task.from_records(human()), human(), 0
+        Task.from_records(remarks), remarks, 0
     )
     assert ["length", "style", "topic"] == [a.name for a in task.attributes]
     own = [json.loads(text) for text in found.lineage("attributes")]
@@ -160,7 +146,7 @@ def test_attributes_are_found_in_human_records() -> None:
     assert all(len(topics) == 1 for topics in topic_of.values()) and 4 == len(
         {*map(frozenset, topic_of.values())}
     )
-    again = registry.make("recipes", "attributed:topics=2").enrich(Task.from_records(human()), human(), 0)
+    again = registry.make("recipes", "attributed:topics=2").enrich(Task.from_records(remarks), remarks, 0)
     assert task == again[0]
 
 
@@ -203,12 +189,12 @@ def test_attributed_without_attributes_or_human_data_says_what_to_give() -> None
 
 
 @pytest.mark.parametrize("name", registry.names("recipes"))
-def test_every_recipe_keeps_the_contract(name: str) -> None:
+def test_every_recipe_keeps_the_contract(name: str, remarks: Records) -> None:
     """Any recipe enriches without changing its input, and gives a non-empty user message for each class."""
     recipe = registry.make("recipes", name)
-    task, data = Task.from_records(human()), human()
+    task, data = Task.from_records(remarks), remarks
     enriched, found = recipe.enrich(task, data, 0)
-    assert Task.from_records(human()) == task and data.ids == found.ids and data.texts() == found.texts()
+    assert Task.from_records(remarks) == task and data.ids == found.ids and data.texts() == found.texts()
     for row in planning.make_plan(enriched, recipe, 6):
         assert row.prompt and "user" == row.prompt[-1].role and row.prompt[-1].content.strip()
         assert bool(row.attributes) == recipe.uses_attributes

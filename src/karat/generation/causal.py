@@ -2,8 +2,7 @@
 
 Design choices, all for models of 0.05 to 10 million parameters that train on a CPU in a minute: RMS norm
 before each block, queries and keys normalised, rotary positions, a learned mix of each token with the one
-before it ("token shift": it gives bigrams to the first layer for free), squared-ReLU feed-forward, one matrix
-for input and output embeddings.
+before it ("token shift": it gives bigrams to the first layer for free), squared-ReLU feed-forward.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ class CausalConfig:
     context: int = 128
     expand: int = 4
     token_shift: bool = True
+    tied: bool = False
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -171,9 +171,10 @@ class Causal(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.embed = nn.Embedding(config.vocab_size, config.width)
-            # Small, as the same matrix makes the logits: a larger one begins by predicting each token itself.
-            nn.init.normal_(self.embed.weight, std=0.02)
+            nn.init.normal_(self.embed.weight, std=0.02 if config.tied else 1 / math.sqrt(config.width))
             self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+            # Zeros: the first guess is that all tokens are alike.
+            self.head = None if config.tied else nn.Parameter(torch.zeros(config.vocab_size, config.width))
             self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         half = config.width // config.heads // 2
         angle = torch.arange(config.context)[:, None] * (10_000.0 ** (-torch.arange(half) / half))[None]
@@ -189,7 +190,7 @@ class Causal(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Scores over the vocabulary from the last hidden states."""
-        return F.linear(norm(x), self.embed.weight, self.bias)
+        return F.linear(norm(x), self.embed.weight if self.head is None else self.head, self.bias)
 
     def hidden(self, tokens: Tensor) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Last hidden states [batch, time, width] and each layer's memory."""

@@ -255,9 +255,10 @@ def _movers(
     hidden = [
         p for name, p in named.items() if p.ndim == 2 and name.startswith("layers") and "shift" not in name
     ]
-    chosen = {id(p) for p in [*hidden, model.embed.weight]}
+    tables = [model.embed.weight, *([] if model.head is None else [model.head])]
+    chosen = {id(p) for p in [*hidden, *tables]}
     groups = [
-        {"params": [model.embed.weight, *(hidden if optimiser == "adamw" else [])], "weight_decay": decay},
+        {"params": [*tables, *(hidden if optimiser == "adamw" else [])], "weight_decay": decay},
         {"params": [p for p in named.values() if id(p) not in chosen], "weight_decay": 0.0},
     ]
     adam = torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, 0.98), fused=True)

@@ -274,32 +274,19 @@ def generate(
     """
     if redraw < 0 or retries < 0:
         raise BadSetting(f"redraw={redraw} and retries={retries} must be 0 or more")
-    chosen_task = _task(task, human)
+    limits = Limits(max_usd, max_tokens, concurrency, retries)
     maker: Recipe = registry.make("recipes", recipe)
-    chosen_task, seen = maker.enrich(chosen_task, human, seed)
-    rows = (
-        planning.read_plan(plan, chosen_task)
-        if plan is not None
-        else planning.make_plan(
-            chosen_task,
-            maker,
-            n,
-            seed=seed,
-            temperature=temperature,
-            top_p=top_p,
-            answer_tokens=answer_tokens,
-        )
-    )
-    plan_path = (
-        str(planning.write_plan(rows, journal / f"plan-{planning.fingerprint(rows)}.jsonl"))
-        if journal
-        else ""
-    )
+    chosen_task, seen = maker.enrich(_task(task, human), human, seed)
+    if plan is None:
+        numbers = {"temperature": temperature, "top_p": top_p}
+        rows = planning.make_plan(chosen_task, maker, n, seed=seed, answer_tokens=answer_tokens, **numbers)
+    else:
+        rows = planning.read_plan(plan, chosen_task)
     source: Any = registry.make("providers", provider)
-    spec = registry.name_of(source) if not isinstance(provider, str) else registry.spec_of(source)
+    # A provider that was taught is no part any more: its name says what it was.
+    spec = registry.spec_of(source) if isinstance(provider, str) else registry.name_of(source)
     if isinstance(source, Learning) and not dry_run:
         source = _taught(source, chosen_task, seen, seed, journal, progress)
-    limits = Limits(max_usd, max_tokens, concurrency, retries)
     base = Generated(
         records=_records((), chosen_task, {}, {}, "", "", ()),
         plan=rows,
@@ -314,13 +301,30 @@ def generate(
         saw=tuple(getattr(source, "saw", ())),
         facts=dict(getattr(source, "facts", {})),
         dry_run=dry_run,
-        plan_path=plan_path,
+        plan_path=_kept_plan(rows, journal),
     )
-    if dry_run:
-        return base
+    return base if dry_run else _carried_out(base, source, limits, redraw, journal, progress)
+
+
+def _kept_plan(rows: tuple[PlanRow, ...], journal: Path | None) -> str:
+    """Write the plan into the journal's folder; returns its path."""
+    if journal is None:
+        return ""
+    return str(planning.write_plan(rows, journal / f"plan-{planning.fingerprint(rows)}.jsonl"))
+
+
+def _carried_out(
+    base: Generated,
+    provider: Provider,
+    limits: Limits,
+    redraw: int,
+    journal: Path | None,
+    progress: Progress | None,
+) -> Generated:
+    """Call for all rows of the plan. Raises BudgetSpent at a cap, with what there is in a file."""
     store = Journal(journal / "calls.sqlite" if journal else None)
     try:
-        made, stopped = _answered(base, source, store, limits, redraw, progress)
+        made, stopped = _answered(base, provider, store, limits, redraw, progress)
     finally:
         store.close()
     if stopped:

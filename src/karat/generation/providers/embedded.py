@@ -328,6 +328,8 @@ def _fit(settings: Embedded, human: Records, seed: int, progress: Progress | Non
         epochs=settings.setting("epochs") / versions,
         max_seconds=settings.max_seconds or None,
         seed=seed,
+        # Small batches: on a few thousand records, the number of steps is what is short.
+        batch_tokens=int(np.clip(sum(map(len, train)) / versions / 60, 192, 1024)),
         validation=held,
         validation_share=0.0,
         loss_mask_prefix=len(control.absent) + 2,

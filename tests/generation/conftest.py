@@ -1,0 +1,39 @@
+"""What the tests of generation share: invented human records. Small torch work runs on one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from karat import records
+from karat.records import Records
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Threads only wait for each other where the models are tiny."""
+    try:
+        import torch
+    except ImportError:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def remarks() -> Records:
+    """240 records of two classes with two subjects each, of all lengths; one in five has brackets."""
+    subjects = {
+        "animal": ("the old dog barks at another dog", "a grey cat sleeps beside the warm cat"),
+        "weather": ("heavy rain falls on the wet rain roof", "cold snow covers the white snow fields"),
+    }
+    rows = []
+    for i in range(240):
+        label = ("animal", "weather")[i % 2]
+        text = subjects[label][i // 2 % 2] + " again and again" * (i % 7)
+        rows.append({"text": text + (" (or so it seems)" if i % 5 == 0 else ""), "label": label})
+    return records.from_rows(rows, datatype="classification")
