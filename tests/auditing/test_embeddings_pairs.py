@@ -103,3 +103,19 @@ def test_without_labels() -> None:
     audited = karat.audit(data, budget="small")
     assert {"aps_intra", "aps_inter"} <= set(audited.skipped)
     assert "aps" in [score.name for score in audited.scores]
+
+
+def test_halves_of_one_source_do_not_differ() -> None:
+    """Random halves have the same similarity on average: no side gains by how the encoder was fitted."""
+    texts = write(1200, seed=9)
+    gaps, flags = [], 0
+    for seed in range(8):
+        order = np.random.default_rng(seed).permutation(len(texts))
+        one, other = (corpus([texts[i] for i in half]) for half in (order[:150], order[150:300]))
+        score = karat.audit(one, other, metrics="aps", budget="small", seed=seed).scores[0]
+        assert score.difference is not None and score.p is not None
+        gaps.append(score.difference)
+        flags += score.p < 0.05
+    # fitted on the reference alone the mean gap here is 0.1, some fifty of its standard errors
+    assert abs(np.mean(gaps)) < 4 * np.std(gaps, ddof=1) / np.sqrt(8)
+    assert flags <= 2

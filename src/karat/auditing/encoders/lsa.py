@@ -22,8 +22,10 @@ _DENSE = 400
 
 @dataclass(frozen=True)
 class Lsa:
-    """TF-IDF of words and word pairs, reduced by a truncated SVD that is fitted on the reference.
+    """TF-IDF of words and word pairs, reduced by a truncated SVD that is fitted on the audited texts.
 
+    An audit fits it on equally many texts of both sides: fitted on one side it spreads that side's texts and
+    squeezes the other's, and two random halves of one corpus would differ in every mean cosine.
     Source: Deerwester et al. 1990, Indexing by latent semantic analysis.
     dims: the length of a vector; fewer where the corpus has fewer independent texts
     texts: the most texts it is fitted on, taken by hash
