@@ -113,7 +113,7 @@ def test_a_dry_run_plans_and_prices_but_calls_nothing(tmp_path: Path) -> None:
     provider = Parrot()
     dry = generate(TASK, provider=provider, recipe="attributed", n=10, dry_run=True, journal=tmp_path)
     assert not provider.asked and 0 == len(dry.records) and 10 == len(dry.plan)
-    made = generate(TASK, provider=provider, recipe="attributed", n=10, plan=dry.plan_path)
+    made = generate(TASK, provider=provider, recipe="attributed", n=10, plan=Path(dry.plan_path))
     assert dry.plan == made.plan
     spent = made.usage.tokens_in + made.usage.tokens_out
     assert spent <= dry.estimate.most_tokens and dry.estimate.likely_tokens < dry.estimate.most_tokens

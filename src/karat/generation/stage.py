@@ -246,7 +246,7 @@ def generate(
     concurrency: int = 8,
     retries: int = 6,
     redraw: int = 1,
-    plan: str | None = None,
+    plan: Path | None = None,
     dry_run: bool = False,
     journal: Path | None = None,
     progress: Progress | None = None,
