@@ -78,7 +78,9 @@ def test_the_blocks_of_the_readme_run(desk: Path) -> None:
     for name in ("audit/report.html", "value/result.json", "report.html", "dropped.jsonl", "story.html"):
         assert (desk / name).stat().st_size > 0
     assert "audit" == json.loads((desk / "audit.json").read_text())["command"]
-    assert 40 == len((desk / "generated.jsonl").read_text().splitlines())
+    made = [json.loads(line) for line in (desk / "generated.jsonl").read_text("utf-8").splitlines()]
+    assert made
+    assert {"good", "bad"} >= {row["label"] for row in made}
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:
@@ -135,4 +137,4 @@ def test_nothing_points_outside_of_the_project() -> None:
     for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*"), *(ROOT / "src").rglob("*.py")]:
         if path.is_file():
             text = path.read_text("utf-8")
-            assert not re.search(r"(?<![\w.])/(root|work|home)/", text), path
+            assert not re.search(r"(?<![\w.>])/(root|work|home)/", text), path
