@@ -197,6 +197,18 @@ def test_impossible_settings_are_named(settings, says) -> None:
         simulate(**{"task": TASK, "n": 50, "trainer": Counter(), "iterations": 1, **settings})
 
 
+def test_progress_counts_iterations_up_to_the_end() -> None:
+    """From 0 to the last one, also where a loop ends early; `seed` moves all seeds."""
+    seen: list[tuple[str, int, int]] = []
+    found = simulate(
+        task=TASK, iterations=40, n=50, temperature=0.3, seeds=(0, 1), seed=5, trainer=Counter(),
+        progress=lambda *told: seen.append(told),
+    )  # fmt: skip
+    assert ("simulate", 0, 162) == seen[0]
+    assert ("simulate", 162, 162) == seen[-1]
+    assert {5, 6} == {loop.seed for loop in found.runs}
+
+
 def test_fresh_share_goes_to_cycles_without_their_own() -> None:
     """A cycle's own setting wins over the study's."""
     found = simulate(

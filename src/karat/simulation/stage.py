@@ -106,6 +106,7 @@ def simulate(
     trainer: Any = "gpt",
     n: int = 0,
     control: bool = True,
+    seed: int = 0,
     executor: Executor | None = None,
     journal: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -123,7 +124,9 @@ def simulate(
     trainer: what is trained, from scratch in each iteration.
     n: texts an iteration; 0 takes 2,000, or all human records if they are fewer.
     control: run the control without a loop, too.
+    seed: added to each of the seeds.
     """
+    seeds = tuple(seed + number for number in seeds)
     _check(iterations, seeds, fresh_share, temperature, n)
     made = registry.make("tasks", task)
     maker = registry.make("trainers", trainer)
@@ -138,28 +141,24 @@ def simulate(
     warnings = _data_warnings(policies, rows, size, iterations, control)
     real = setup.source(seeds[0]).draw(rows, turn=0)
     setup = replace(setup, known=frozenset(tuple(made.tokens(text)) for text in real))
-    jobs = len(seeds) * (1 + len(policies) + control)
     place = executor or Local(workers=1)
-    done, finished = 0, []
-    if progress:
-        progress("simulate", 0, jobs)
+    counter = _Counter(progress, len(seeds) * (1 + (len(policies) + control) * iterations))
+    # In this process each iteration can be told; other processes tell when a whole chain is done.
+    tell = counter.add if place.workers == 1 else None
+    finished = []
     for turn in place.map(partial(_first, setup), list(seeds)):
         finished.append(turn)
-        done += 1
-        if progress:
-            progress("simulate", done, jobs)
+        counter.add(1)
     labelled = [*policies.items(), *([(CONTROL, Policy(generated_share=0.0))] if control else [])]
     chains = [
-        Chain(label, policy, seed, first)
-        for seed, first in zip(seeds, finished)
+        Chain(label, policy, number, first)
+        for number, first in zip(seeds, finished)
         for label, policy in labelled
     ]
     loops: list[tuple[Loop, list[Turn]]] = []
-    for found in place.map(partial(_run, setup, iterations), chains):
+    for found in place.map(partial(_run, setup, iterations, tell), chains):
         loops.append(found)
-        done += 1
-        if progress:
-            progress("simulate", done, jobs)
+        counter.add(iterations if tell is None else iterations + 1 - len(found[1]))
     verdicts = _verdicts(made, real)
     runs = tuple(loop for loop, _ in loops if loop.cycle != CONTROL)
     controls = tuple(loop for loop, _ in loops if loop.cycle == CONTROL)
@@ -177,6 +176,20 @@ def simulate(
         samples=_samples(zip(seeds, finished), loops),
         warnings=(*warnings, *_gate(runs)),
     )
+
+
+class _Counter:
+    """How many iterations are done; says so."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+        self.add(0)
+
+    def add(self, count: int) -> None:
+        """Count more iterations as done."""
+        self.done += count
+        if self.progress:
+            self.progress("simulate", self.done, self.total)
 
 
 def _check(iterations: int, seeds: Sequence[int], fresh_share: float, temperature: float, n: int) -> None:
@@ -261,7 +274,9 @@ def _first(setup: Setup, seed: int) -> Turn:
     return _turn(setup, batch, "first", seed, 0)
 
 
-def _run(setup: Setup, iterations: int, chain: Chain) -> tuple[Loop, list[Turn]]:
+def _run(
+    setup: Setup, iterations: int, tell: Callable[[int], None] | None, chain: Chain
+) -> tuple[Loop, list[Turn]]:
     """Run the iterations of one chain."""
     source = setup.source(chain.seed)
     pool = human_batch(source.draw(setup.n, turn=0))
@@ -279,6 +294,8 @@ def _run(setup: Setup, iterations: int, chain: Chain) -> tuple[Loop, list[Turn]]
             chain.policy, pool, made, fresh_texts, n=setup.n, seed=derived(chain.label, chain.seed, t)
         )
         turns.append(_turn(setup, batch, chain.label, chain.seed, t))
+        if tell:
+            tell(1)
         if (
             turns[-1].row.measures.distinct == 1
             and chain.policy.generated_share == 1.0
