@@ -31,6 +31,13 @@ METRICS = (
 
 def corpus(n: int, *, seed: int) -> list[dict[str, str]]:
     """Return n labelled records of about 60 tokens; the language is the same for every seed."""
+    block = 20_000  # so that making the corpus needs less memory than auditing it
+    return [
+        row for at in range(0, n, block) for row in _block(min(block, n - at), seed=1000 * seed + at // block)
+    ]
+
+
+def _block(n: int, *, seed: int) -> list[dict[str, str]]:
     world = np.random.default_rng(20_260)
     onsets, vowels = (
         [*"bcdfghklmnprstvwz", "st", "tr", "pl", "ch", ""],
@@ -186,16 +193,17 @@ def main() -> None:
         print(json.dumps(peers(order["peers"]) if "peers" in order else one_size(**order)))
         return
     result: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "audit": [], "peers": []}
-    print(" records reference workers  wall s   cpu s peak MiB worker MiB")
+    print(" records reference workers  wall s   cpu s peak MiB worker MiB corpus MiB")
     for n in asked.sizes:
         for reference in (False, True):
             for workers in asked.workers:
                 order = {"n": n, "reference": reference, "workers": workers, "metrics": asked.metrics}
                 row = _child(["--one", json.dumps(order)])
                 result["audit"].append(row)
+                _write(result, asked.out)
                 print(
                     f"{n:8,} {reference!s:>9} {workers:7} {row['wall_s']:7.1f} {row['cpu_s']:7.1f} "
-                    f"{row['peak_mib']:8,} {row['peak_worker_mib']:10,}",
+                    f"{row['peak_mib']:8,} {row['peak_worker_mib']:10,} {row['corpus_mib']:10,}",
                     flush=True,
                 )
     if not asked.no_peers:
@@ -210,8 +218,13 @@ def main() -> None:
                     f"{n:8,} {name:>22} {seconds:9.4f} {value:20.16f} {seconds / mine[0]:8.1f} {gap:11.1e}",
                     flush=True,
                 )
-    if asked.out:
-        asked.out.write_text(json.dumps(result, indent=1), "utf-8")
+        _write(result, asked.out)
+    _write(result, asked.out)
+
+
+def _write(result: dict[str, Any], out: Path | None) -> None:
+    if out:
+        out.write_text(json.dumps(result, indent=1), "utf-8")
 
 
 if __name__ == "__main__":
