@@ -97,9 +97,10 @@ def test_cut_keeps_the_first_tokens() -> None:
 
 def test_normalise_folds_case_spaces_and_marks() -> None:
     """Case, punctuation, runs of spaces and compatibility forms do not make another text."""
-    folded = tk.normalise(_column("Hello,  World!", "hello world", "ﬁne", "fine")).to_pylist()
+    folded = tk.normalise(_column("Hello,  World!", "hello world", "ﬁne", "fine", "5+3", "5*3")).to_pylist()
     assert folded[0] == folded[1]
     assert folded[2] == folded[3]
+    assert folded[4] != folded[5], "operators are no punctuation"
 
 
 def test_unknown_tokeniser_is_named() -> None:

@@ -1,1 +1,1 @@
-"""Auditing: how records differ from human ones, and whether the difference is real. One pass, then arithmetic."""
+"""Auditing: how records differ from human ones, and whether the difference is real. Knows no other stage."""
