@@ -143,14 +143,17 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=Text(title, style="bold") if title else None, box=SIMPLE_HEAD, title_justify="left")
+    drawn = Table(box=SIMPLE_HEAD)
     drawn.pad_edge = False
     for name, kind in columns:
         justify: Any = "right" if kind in ("number", "percent", "interval") else "left"
         drawn.add_column(name, justify=justify, overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(_cell(value, kind)) for value, (_, kind) in zip(row, columns, strict=True)))
-    (out or console()).print(drawn)
+    out = out or console()
+    if title:  # on its own: as a part of the table it would be folded to the width of a narrow one
+        out.print(Text(title, style="bold"))
+    out.print(drawn)
 
 
 def _cell(value: Any, kind: str) -> str:
