@@ -1,4 +1,4 @@
-"""Latent semantic analysis: an encoder learned from the corpus itself, with nothing to download."""
+"""Latent semantic analysis: an encoder learned from the audited texts, with nothing to download."""
 
 from __future__ import annotations
 
@@ -22,52 +22,66 @@ _DENSE = 400
 
 @dataclass(frozen=True)
 class Lsa:
-    """TF-IDF of words and word pairs, reduced by a truncated SVD that is fitted on the audited texts.
+    """TF-IDF of words in few dimensions: a truncated SVD, and a random projection of what it leaves.
 
-    An audit fits it on equally many texts of both sides: fitted on one side it spreads that side's texts and
-    squeezes the other's, and two random halves of one corpus would differ in every mean cosine.
-    Source: Deerwester et al. 1990, Indexing by latent semantic analysis.
-    dims: the length of a vector; fewer where the corpus has fewer independent texts
+    An audit fits it on equally many texts of both sides, so that neither is better represented. Scaling what
+    the SVD keeps to length one, as is usual, would count the part of a text that it drops as if it were like
+    the rest: on 20-word reviews that turned the order of human and synthetic similarity round. The projection
+    keeps that part's share of the length, so cosines are those of TF-IDF and copies have cosine 1.
+    Sources: Deerwester et al. 1990 (latent semantic analysis); Achlioptas 2003 (projection by random signs).
+    dims: dimensions of the SVD; fewer where the corpus has fewer independent texts
+    rest: dimensions of the projection
     texts: the most texts it is fitted on, taken by hash
+    words: the longest word n-gram, 1 or 2
     features: the most words and word pairs it knows, those of the most texts
     """
 
     dims: int = 128
+    rest: int = 256
     texts: int = 5_000
+    words: int = 1
     features: int = 30_000
 
     def __post_init__(self) -> None:
-        for name in ("dims", "texts", "features"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be 1 or more")
+        for name, least in (("dims", 1), ("rest", 0), ("texts", 1), ("words", 1), ("features", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be {least} or more")
 
     def fit(self, texts: Sequence[str], *, seed: int = 0) -> LsaModel:
         """Return the encoder fitted on (a hash sample of) the texts; deterministic for a seed."""
         sample = hash_sample(texts, self.texts)
         # In a handful of texts nearly every word is seen once; leaving those out would leave nothing.
         least = 2 if len(sample) >= 50 else 1
-        space, matrix = featurise(sample, words=(1, 2), min_documents=least, most=self.features)
-        name = f"lsa-{self.dims}-{_digest(sample, (self.dims, self.features, seed))}"
-        strengths, axes = _axes(matrix, self.dims, seed)
-        if len(strengths) == 0:
+        sizes = tuple(range(1, self.words + 1))
+        space, matrix = featurise(sample, words=sizes, min_documents=least, most=self.features)
+        made_from = (self.dims, self.rest, self.words, self.features, seed)
+        name = f"lsa-{self.dims}-{_digest(sample, made_from)}"
+        if 0 in matrix.shape:
             return LsaModel(name, space, np.zeros((len(space.keys), 1), np.float32))
-        kept = max(1, int((strengths > 1e-6 * strengths[0]).sum()))
-        return LsaModel(name, space, np.ascontiguousarray(axes[:kept].T, dtype=np.float32))
+        strengths, axes = _axes(matrix, self.dims, seed)
+        kept = axes[: max(1, int((strengths > 1e-6 * strengths[:1]).sum()))]
+        signs = np.random.default_rng(seed).choice(
+            np.array([-1, 1], np.float32), (matrix.shape[1], self.rest)
+        )
+        signs /= np.sqrt(max(1, self.rest))
+        # what the axes already hold is taken out of the projection, once here instead of for every text
+        left = signs - kept.T @ (kept @ signs)
+        return LsaModel(name, space, np.concatenate([kept.T, left], axis=1).astype(np.float32))
 
 
 @dataclass(frozen=True)
 class LsaModel:
-    """A fitted LSA: its id (made from all it was fitted on), its features and the axes [m, d]."""
+    """A fitted LSA: its id (made from all it was fitted on), its features and the directions [m, d]."""
 
     id: str
     space: FeatureSpace
-    axes: NDArray[np.float32]
+    directions: NDArray[np.float32]
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return float32 [n, d] of unit rows; zeros for a text without a single known word."""
-        parts = [np.zeros((0, self.axes.shape[1]), np.float32)]
+        parts = [np.zeros((0, self.directions.shape[1]), np.float32)]
         for start in range(0, len(texts), _BATCH):
-            parts.append(unit_rows(self.space.matrix(texts[start : start + _BATCH]) @ self.axes))
+            parts.append(unit_rows(self.space.matrix(texts[start : start + _BATCH]) @ self.directions))
         return np.concatenate(parts)
 
 
