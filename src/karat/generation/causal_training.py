@@ -338,7 +338,7 @@ class _Loop:
                 total = max(step, int(step * ceiling / spent))
             if step == total or step % max(1, total // evaluations) == 0:
                 losses.append((step, recent))
-                if self.held is not None and (step == total or 2 * step >= total):
+                if self.held is not None and 4 * step >= total:
                     checks.append((step, loss_over(self.model, *self.held, half=self.half)))
                     if checks[-1][1] == min(value for _, value in checks):
                         best = {k: v.clone() for k, v in self.model.state_dict().items()}
