@@ -2,8 +2,9 @@
 
     python benchmarks/simulate.py [--trainer gpt:preset=mini] [--n 2000] [--repeats 3] [--out FILE.json]
 
-Tokens are useful ones: padding is not counted, and of the samples only what was written, with the end token. Seconds
-are those of the wall and of the processor; where they differ much, the machine was busy and the wall says little.
+Tokens are useful ones: padding is not counted, and of the samples only what was written, with the end
+token. Seconds are those of the wall and of the processor; where they differ much, the machine was busy
+and the wall says little.
 A comparison with nanoGPT's loop and its `generate` is not in here yet.
 """
 
@@ -73,9 +74,7 @@ def main() -> None:
     given = parser.parse_args()
     task, trainer = registry.make("tasks", given.task), registry.make("trainers", given.trainer)
     runs = [once(task, trainer, given.n, given.temperature, seed) for seed in range(given.repeats)]
-    print(
-        f"{registry.spec_of(trainer)} on {registry.spec_of(task)}, n={given.n}, temperature={given.temperature}"
-    )
+    print(f"{given.trainer} on {given.task}, n={given.n}, temperature={given.temperature}")
     print(f"{'':<32}{'median':>12}{'lowest':>12}{'highest':>12}")
     for name in runs[0]:
         values = [run[name] for run in runs]

@@ -83,7 +83,7 @@ class Forecast:
     def __str__(self) -> str:
         shares = [
             f"fresh human share that keeps {float(kept):.0%}: "
-            + ("more than 70%" if share is None else f"{share:.0%}")
+            + (f"more than {max(SHARES):.0%}" if share is None else f"{share:.0%}")
             for kept, share in self.fresh_share_for.items()
         ]
         return "\n".join(
@@ -121,7 +121,7 @@ class Forecast:
                 ),
                 tuple({"kept": float(kept), "share": share} for kept, share in self.fresh_share_for.items()),
                 title="How much fresh human data keep diversity (emulator)",
-                note="An empty cell: more than 70%.",
+                note=f"At iteration {len(self.emulated) - 1}. An empty cell: more than {max(SHARES):.0%}.",
             )
             blocks.append(table)
         blocks += [Note(self.bias_note, "warning"), *(Note(text) for text in self.notes)]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics as plain
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from karat import registry
 from karat.auditing.statistics import t_quantile
 from karat.blocks import Block, Chart, Column, Example, Examples, Headline, Line, Note, Section, Table
-from karat.errors import InputError, did_you_mean
+from karat.errors import InputError, UnknownPart, did_you_mean
 from karat.records import Records
 from karat.simulation.measures import Measures
 
@@ -266,7 +267,10 @@ class Simulated:
 
     def caption(self) -> str:
         """Say under which conditions the figures hold; stands under each chart."""
-        return f"temperature {self.temperature:g}, {self.n:,} texts an iteration, {self.trainer}"
+        trainer, task = shortened("trainers", self.trainer), shortened("tasks", self.task)
+        return (
+            f"temperature {self.temperature:g}, {self.n:,} texts an iteration, trainer {trainer}, task {task}"
+        )
 
     def __report__(self) -> tuple[Section, ...]:
         """Return curves, the state at the end, and texts of several iterations as blocks."""
@@ -293,12 +297,14 @@ class Simulated:
     def _headline(self) -> Headline:
         worst = self.worst(1)[0]
         half = self.half_life[worst.cycle]
-        value = (
-            f"{half.value:.0f} iterations" if half.value is not None else f"> {worst.iteration} iterations"
-        )
+        value = f"{worst.kept:.0%}"
+        label = f"of its diversity is left in cycle {worst.cycle} at iteration {worst.iteration}"
+        if half.value is not None:
+            value = f"{half.value:.0f} iterations"
+            label = f"until cycle {worst.cycle} has lost half of its diversity"
         return Headline(
             value,
-            f"until cycle {worst.cycle} has lost half of its diversity",
+            label,
             self.why(worst.cycle),
             "warning" if worst.outside else "info",
         )
@@ -389,6 +395,18 @@ class Simulated:
                         )
                     )
         return Examples(tuple(rows), "The most common texts of each iteration", "How often each was written.")
+
+
+def shortened(shelf: str, spec: str) -> str:
+    """Return a spec without the settings that are as they always are."""
+    try:
+        part = registry.make(shelf, spec)
+    except UnknownPart:  # an object that the user made, which stands on no shelf
+        return spec
+    usual = {field.name: field.default for field in fields(part) if field.init}
+    pairs = registry.parse(spec)[1]
+    kept = [f"{key}={text}" for key, text in pairs.items() if getattr(part, key) != usual[key]]
+    return registry.name_of(part) + (":" + ",".join(kept) if kept else "")
 
 
 def half_life_words(half: HalfLife) -> str:
