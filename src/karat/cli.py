@@ -14,15 +14,17 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
 from karat import cli_finish, console, registry
 from karat.cli_flags import Call, Command, Extra, build, summary, take_fields
 from karat.errors import BadSetting, Interrupted, KaratError, did_you_mean
-from karat.runs import Run
 from karat.version import __version__
+
+if TYPE_CHECKING:
+    from karat.runs import Run
 
 _ABOUT = "What LLM-generated training data is worth, and how to make it worth more."
 
@@ -141,6 +143,8 @@ def _parse_error(error: CycloptsError, tokens: Sequence[str]) -> BadSetting:
 
 def _execute(call: Call, fields: dict[str, dict[str, str]]) -> None:
     """Read the files, run the stage as a step of the run folder, and hand the result on."""
+    from karat.runs import Run
+
     command, common = call.command, call.common
     cli_finish.check(call)
     settings = {
