@@ -136,6 +136,10 @@ MISTAKES = {
     "report": "--out is missing",
     "report gone.json --out x.html": "gone.json: no such file",
     "report train.jsonl --out x.html": "not JSON left by a karat command",
+    "forecast gone.jsonl": "gone.jsonl: no such file",
+    "forecast .": "no finished steps in it",
+    "generate --task task.toml": "needs --out FILE",
+    "generate --task gone.toml --out x.jsonl": "gone.toml: no such file",
 }
 
 
@@ -273,6 +277,22 @@ def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m karat list | head -1; exit ${{PIPESTATUS[0]}}"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env={**os.environ})
     assert (0, "") == (ran.returncode, ran.stderr)
+
+
+def test_a_kept_simulation_is_what_a_forecast_begins_with(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--cycle` names one cycle at a time, `--seed` the seed of one run; `karat forecast RUN` finds it."""
+    loop = ["--cycle", "full", "--cycle", "expanding", "--iterations", "1", "-n", "60", "--seed", "3"]
+    small = ["--trainer", "gpt:steps=4", "--no-control", "--quiet", "--json"]
+    assert 0 == main(["simulate", *loop, *small]), capsys.readouterr().err
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert [("full", 3), ("expanding", 3)] == [(run["cycle"], run["seed"]) for run in runs]
+    assert 0 == main(["forecast", ".karat", "--horizon", "2", "--seeds", "1", "--json"])
+    assert "half_life" in json.loads(capsys.readouterr().out)
+    main(["train", "train.jsonl", "--test", "test.jsonl", "--run", "other", "--quiet"])
+    assert 2 == main(["forecast", "other"])
+    assert "holds no simulation" in capsys.readouterr().err
 
 
 def test_standard_input_is_a_file(corpus: Path) -> None:
