@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from karat.generation.causal import Causal
 
 _PRESETS: dict[str, dict[str, float]] = {
-    "small": {"layers": 3, "heads": 4, "width": 128, "context": 160, "vocab": 2000, "epochs": 5},
+    "small": {"layers": 3, "heads": 4, "width": 128, "context": 160, "vocab": 2000, "epochs": 6},
     "medium": {"layers": 5, "heads": 6, "width": 240, "context": 256, "vocab": 4000, "epochs": 6},
 }
 
@@ -58,7 +58,7 @@ class Embedded:
     vocab: int = 0
     epochs: float = 0
     max_seconds: float = 90
-    dropout: float = 0.25
+    dropout: float = 0.35
     top_k: int = 0
     batch_size: int = 256
     threads: int = 1
@@ -362,6 +362,7 @@ def _fit(settings: Embedded, human: Records, seed: int, progress: Progress | Non
         max_seconds=settings.max_seconds or None,
         lr=0.03,
         adam_lr=0.008,
+        weight_decay=0.2,
         seed=seed,
         # Small batches: on a few thousand records, the number of steps is what is short.
         batch_tokens=int(np.clip(sum(map(len, train)) / versions / 60, 192, 1024)),
