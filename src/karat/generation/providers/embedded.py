@@ -39,7 +39,7 @@ _VERSIONS = 4
 class Embedded:
     """A small transformer trained on the human records: labels and attributes steer it, no key is needed.
 
-    preset: small (about a minute on two cores for 4,000 short texts) or medium.
+    preset: small (one to two minutes of one core for 4,000 short texts) or medium.
     layers, heads, width, context, vocab: the model's shape; 0 leaves it to the preset.
     epochs: passes over the human records; 0 leaves it to the preset. With more than five or six, a few
     thousand records are learned by heart, and the held-out loss rises again.
@@ -47,7 +47,7 @@ class Embedded:
     dropout: share of activations dropped in training. top_k, top_p: as for any language model.
     batch_size: requests sampled at a time.
     threads: of torch; with one, the same seed gives the same model on any number of cores, and a busy machine
-    slows it least. 2 is about half as fast again on a quiet machine. 0: as the caller has set it.
+    slows it least. 0: as the caller has set it.
     """
 
     preset: Literal["small", "medium"] = "small"
