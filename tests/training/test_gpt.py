@@ -146,6 +146,17 @@ def test_words_are_joined_as_people_write() -> None:
     assert "well, so." == join_words(["well", ",", "so", "."])
 
 
+def test_a_small_corpus_of_real_text_is_not_learned_by_heart(data_dir) -> None:
+    """The presets stop after a few epochs of text: what the model writes is new, and held-out loss is low."""
+    corpus = read(data_dir / "tinyshakespeare" / "tinyshakespeare.jsonl.gz")
+    lines = [line for text in corpus.take(range(60)).texts() for line in text.splitlines() if line]
+    known = from_rows([{"text": line} for line in lines[:300]], datatype="text")
+    made = registry.make("trainers", "gpt:tokens=bpe").fit(known, seed=0)
+    assert made.history.epochs < 9
+    assert len(set(made.generate(50, temperature=0.8, seed=0).texts()) & set(lines)) <= 2
+    assert made.loss(lines[300:400]) < 3.0  # 5.5 would be any byte alike
+
+
 def test_settings_are_checked_and_the_paper_s_preset_is_the_paper_s() -> None:
     """6 layers, 6 heads, 384 dimensions, 5,000 steps of 64 x 256 tokens."""
     paper = PRESETS["paper"]

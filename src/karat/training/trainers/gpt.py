@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from karat import errors
 from karat import records as karat_records
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 WORD = re.compile(r"\w+|[^\w\s]")
 FEW_WORDS = 64
 """Up to this many different words in all records, each word is a token of its own."""
+
+EPOCHS = 8
+"""Real text is read at most this often by the presets; a small corpus would be known by heart after that."""
 
 START, END, UNKNOWN = 0, 1, 2
 
@@ -55,7 +59,7 @@ class Preset:
 
 PRESETS = {
     # mini: 0.1 M parameters, about eight seconds on one core; learns a grammar from 2,000 rows
-    "mini": Preset(layers=2, heads=4, width=64, context=128, steps=400, batch_tokens=1536),
+    "mini": Preset(layers=2, heads=4, width=64, context=128, steps=360, batch_tokens=1536),
     # small: 0.8 M parameters, minutes on one core
     "small": Preset(
         layers=4, heads=4, width=128, context=256, steps=1500, batch_tokens=4096,
@@ -130,7 +134,7 @@ class Gpt:
             model, history = train_causal(
                 rows,
                 config,
-                steps=self.steps or chosen.steps,
+                steps=self.steps or _steps(chosen, rows, codec, self.batch_tokens or chosen.batch_tokens),
                 seed=seed,
                 optimiser=chosen.optimiser,
                 lr=chosen.lr,
@@ -145,6 +149,13 @@ class Gpt:
         return GptModel(
             model, codec, history, tuple(shares / max(shares.sum(), 1.0)), records.fingerprint, self.threads
         )
+
+
+def _steps(chosen: Preset, rows: Sequence[Sequence[int]], codec: Codec, batch_tokens: int) -> int:
+    """Return the preset's steps, or fewer where a small corpus of real text would be learned by heart."""
+    if not codec.pieces:
+        return chosen.steps
+    return min(chosen.steps, max(10, EPOCHS * sum(map(len, rows)) // batch_tokens))
 
 
 @contextmanager
@@ -256,38 +267,21 @@ class GptModel:
 
     def loss(self, texts: Sequence[str]) -> float:
         """Nats a character that the model needs for these texts; comparable between tokenisers."""
-        from karat.generation.causal import score
-
-        rows = [self.codec.encode(text, "") for text in texts]
-        # What does not fit the context is scored as far as it fits, and so counts with its own
-        # characters only.
-        context = self.causal.config.context
-        shares = [min(1.0, context / len(row)) for row in rows]
-        with _torch_threads(self.threads):
-            means = score(self.causal, [row[:context] for row in rows], prefix=self.codec.prefix)
-        nats = -sum(mean * (min(len(row), context) - self.codec.prefix) for mean, row in zip(means, rows))
-        return nats / max(1.0, sum(len(text) * share for text, share in zip(texts, shares)))
+        logs = self._log_chances(texts)
+        top = logs.max(axis=1)
+        nats = -(top + np.log(np.exp(logs - top[:, None]).sum(axis=1))).sum()
+        # What does not fit the context is not scored, so its characters do not count either.
+        room = self.causal.config.context
+        lengths = [len(self.codec.encode(text, "")) for text in texts]
+        characters = sum(len(text) * min(1.0, room / length) for text, length in zip(texts, lengths))
+        return float(nats) / max(1.0, characters)
 
     def predict(self, records: Records) -> Predictions:
         """Return a probability for each label: the label's share times how likely it makes the text."""
-        from karat.generation.causal import score
-
         if not self.codec.labels:
-            raise errors.InputError(
-                "this model was trained on records without labels, so it can label none; add labels"
-            )
-        texts, context = records.texts(), self.causal.config.context
-        logs = np.empty((len(texts), len(self.codec.labels)))
-        with _torch_threads(self.threads):
-            for column, label in enumerate(self.codec.labels):
-                rows = [self.codec.encode(text, label)[:context] for text in texts]
-                means = score(self.causal, rows, prefix=self.codec.prefix)
-                lengths = [len(row) - self.codec.prefix for row in rows]
-                logs[:, column] = np.asarray(means) * lengths + math.log(
-                    max(self.label_shares[column], 1e-12)
-                )
-        logs -= logs.max(axis=1, keepdims=True)
-        chances = np.exp(logs)
+            raise errors.InputError("this model learned from records without labels, so it can label none")
+        logs = self._log_chances(records.texts())
+        chances = np.exp(logs - logs.max(axis=1, keepdims=True))
         gold = records.labels()
         return Predictions(
             ids=tuple(records.ids),
@@ -295,6 +289,21 @@ class GptModel:
             probabilities=chances / chances.sum(axis=1, keepdims=True),
             gold=None if gold is None else tuple(gold),
         )
+
+    def _log_chances(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Log of p(label) p(text | label) [n, labels]; one column without labels."""
+        from karat.generation.causal import score
+
+        labels = self.codec.labels or ("",)
+        shares = self.label_shares if self.codec.labels else (1.0,)
+        logs = np.empty((len(texts), len(labels)))
+        with _torch_threads(self.threads):
+            for column, (label, share) in enumerate(zip(labels, shares)):
+                rows = [self.codec.encode(text, label)[: self.causal.config.context] for text in texts]
+                means = score(self.causal, rows, prefix=self.codec.prefix)
+                lengths = [len(row) - self.codec.prefix for row in rows]
+                logs[:, column] = np.asarray(means) * lengths + math.log(max(share, 1e-12))
+        return logs
 
 
 @dataclass(frozen=True, eq=False)
