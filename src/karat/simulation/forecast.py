@@ -25,8 +25,8 @@ from karat.simulation.result import Simulated, crossing
 
 Progress = Callable[[str, int, int], None]
 
-BIAS = (1.0, 2.5)
-"""Half-life of trained models / half-life of the emulator, as measured: LSTM 1.0 to 1.5, small GPT 2.3."""
+BIAS = (1.0, 3.0)
+"""Half-life of trained models / half-life of the emulator, as measured: LSTM 1.0 to 1.5, small GPT 2 to 3."""
 
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
 

@@ -413,7 +413,7 @@ def half_life_words(half: HalfLife) -> str:
     """Say a half-life in a few words."""
     if half.value is None:
         low = half.interval[0]
-        return f"not reached; more than {low:g} iterations" if low is not None else "not reached"
+        return f"not reached; more than {low:.1f} iterations" if low is not None else "not reached"
     low, high = half.interval
     end = "?" if high is None else f"{high:.1f}"
     return f"{half.value:.1f} iterations [{low:.1f}, {end}]"
