@@ -12,7 +12,7 @@ BROWSER ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test lint format types bench browser clean
+.PHONY: help demo test lint format types docs bench browser clean
 .DEFAULT_GOAL := help
 
 help:
@@ -66,6 +66,10 @@ types: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# the pages that the program itself writes; a test says when they are old
+docs: $(VENV)/.dev
+	$(BIN)/python docs/write.py
 
 bench: $(VENV)/.dev
 	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

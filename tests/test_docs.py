@@ -102,7 +102,7 @@ def writer() -> ModuleType:
 @pytest.mark.parametrize("page", ["commands.md", "parts.md"])
 def test_the_lists_are_what_the_program_prints(page: str) -> None:
     """The pages of commands and parts are those that docs/write.py writes today."""
-    assert writer().pages()[page] == (ROOT / "docs" / page).read_text("utf-8"), "run: python docs/write.py"
+    assert writer().pages()[page] == (ROOT / "docs" / page).read_text("utf-8"), "run: make docs"
 
 
 @pytest.mark.parametrize("page", PAGES)
