@@ -283,6 +283,7 @@ def test_a_kept_simulation_is_what_a_forecast_begins_with(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`--cycle` names one cycle at a time, `--seed` the seed of one run; `karat forecast RUN` finds it."""
+    pytest.importorskip("torch")
     loop = ["--cycle", "full", "--cycle", "expanding", "--iterations", "1", "-n", "60", "--seed", "3"]
     small = ["--trainer", "gpt:steps=4", "--no-control", "--quiet", "--json"]
     assert 0 == main(["simulate", *loop, *small]), capsys.readouterr().err
