@@ -73,6 +73,25 @@ def test_what_changes_the_result_changes_the_step(tmp_path: Path, found: Records
     assert 5 == len(CALLS)
 
 
+def named(found: Records, *, plan: str = "", provider: str = "") -> Doubled:
+    """A stage whose settings name files."""
+    CALLS.append(0)
+    return Doubled(found, (), {})
+
+
+def test_a_file_that_a_setting_names_is_known_by_its_content(tmp_path: Path, found: Records) -> None:
+    """An edited plan or recording is another step, also under the same name."""
+    file, run = tmp_path / "plan.jsonl", Run(tmp_path / "run")
+    for settings in ({"plan": str(file)}, {"provider": f"replay:path={file},order=true"}):
+        CALLS.clear()
+        file.write_text("one")
+        run.step(named, found, **settings)
+        run.step(named, found, **settings)
+        file.write_text("two")
+        run.step(named, found, **settings)
+        assert 2 == len(CALLS)
+
+
 def test_a_step_without_manifest_is_run_again(tmp_path: Path, found: Records) -> None:
     """The manifest is written last: what a kill leaves behind is not taken for a result."""
     run = Run(tmp_path)

@@ -9,15 +9,19 @@ happens when models go on to learn from their own output.
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from karat import datasets
-from karat.blocks import Block, Column, Commands, Note, Section, Table
+from karat.blocks import Block, Column, Commands, Headline, Note, Section, Table
 from karat.errors import NotEnoughData
+from karat.executors.local import Local
 from karat.records import Records, read
 from karat.runs import Run, versions
 from karat.version import __version__
@@ -26,18 +30,21 @@ if TYPE_CHECKING:
     from karat.auditing.result import Audited
     from karat.curation.stage import Curated
     from karat.generation.stage import Generated
-    from karat.simulation.stage import Simulated
+    from karat.simulation.result import Simulated
     from karat.training.stage import Trained
     from karat.valuation.stage import Valued
 
 Progress = Callable[[str, int, int], None]
+# Cooler than the loop's default of 0.8, so that the loss of diversity shows within so few iterations.
+LOOP_TEMPERATURE = 0.7
+MOST_CHARACTERS = 1_000_000
 LEAST = 300  # human records; fewer leave no room for a generator, a student and a test
 
-# records generated a recipe; seconds of training the generator; loop: records, iterations, seeds
+# records a recipe; passes of the generator over the human text; the loop's records, iterations, seeds
 _SIZES = {
-    "small": {"n": 600, "seconds": 40, "loop": 1000, "iterations": 6, "seeds": 1},
-    "medium": {"n": 1500, "seconds": 75, "loop": 1500, "iterations": 8, "seeds": 1},
-    "large": {"n": 6000, "seconds": 600, "loop": 3000, "iterations": 15, "seeds": 3},
+    "small": {"n": 500, "epochs": 2, "loop": 1500, "iterations": 4, "seeds": 1},
+    "medium": {"n": 1500, "epochs": 5, "loop": 1500, "iterations": 6, "seeds": 1},
+    "large": {"n": 6000, "epochs": 8, "loop": 5000, "iterations": 15, "seeds": 3},
 }
 
 
@@ -82,12 +89,14 @@ class Story:
         """Return the sections of all stages, each with a title that says which part of the story it is."""
         sections = [self._what()]
         for name, found in self.generated.items():
-            sections += _titled(found, f"Generated with the recipe {name}", f"generate-{name}")
+            sections += _titled(found, f"Generated with the recipe {name}", f"generate-{name}", None)
         for name, audited in self.audits.items():
-            sections += _titled(audited, f"Audit of {name} against human text", f"audit-{name}")
-        sections += _titled(self.curated, "Curation", "curate")
+            title = f"Audit of {name} against human text"
+            sections += _titled(audited, title, f"audit-{name}", f"recipe {name}")
+        sections += _titled(self.curated, "Curation", "curate", "recipe attributed")
         for name, trained in self.trained.items():
-            sections += _titled(trained, f"A model trained on {name} records", f"train-{name}")
+            title = f"A model trained on {name} records"
+            sections += _titled(trained, title, f"train-{name}", f"{name} records")
         sections += _titled(self.value, "What it is worth", "value")
         sections += _titled(self.loop, "When models learn from their own output", "simulate")
         return (*sections, self._again())
@@ -97,9 +106,9 @@ class Story:
         columns = (Column("part", "part"), Column("records", "records", "number"))
         text = (
             f"The human text is {self.source}. One part of it trained a small language model, which then "
-            "wrote the synthetic records; the rest it never saw. All figures below come from this machine and "
-            "this run: a small model trained for about a minute, so they say what such data is worth, not "
-            "what a large model would write."
+            "wrote the synthetic records; the rest it never saw. All figures below come from this run: a "
+            "small model trained for about a minute, so they say what such data is worth, not what a large "
+            "model would write."
         )
         return Section("The data", (Note(text), Table(columns, rows)), "data")
 
@@ -136,6 +145,7 @@ def demo(
     from karat.reporting.stage import report
 
     size = _SIZES[budget]
+    executor = executor or Local(workers=min(2, os.cpu_count() or 1))
     teller = _Teller(Run(journal or Path(".karat") / "demo", fresh=fresh), Path(out), progress, {}, executor)
     source, split = teller.timed("read", _human, data, seed)
     generated = _generate(teller, split.train, size, seed)
@@ -145,13 +155,12 @@ def demo(
         )
         for name, found in generated.items()
     }
-    best = "attributed" if "attributed" in generated else "simple"
     curated = teller.step(
         "curate",
         "karat.curation.stage",
-        generated[best].records,
+        generated["attributed"].records,
         split.holdout,
-        filters=("exact_duplicates", "length", "refusals"),
+        filters=("exact_duplicates", "length:low=0.01,high=0.99", "refusals"),
         order="human_likeness",
         seed=seed,
     )
@@ -166,17 +175,15 @@ def demo(
         "simulate",
         "karat.simulation.stage",
         cycles=("full", "expanding"),
+        temperature=LOOP_TEMPERATURE,
         iterations=size["iterations"],
-        seeds=tuple(range(seed, seed + size["seeds"])),
+        seeds=tuple(range(size["seeds"])),
+        seed=seed,
         n=size["loop"],
     )
     told = Story(
         source=source,
-        human={
-            "generator": len(split.train),
-            "compare and train": len(split.holdout),
-            "test": len(split.test),
-        },
+        human=_counts(split),
         generated=generated,
         audits=audits,
         curated=curated,
@@ -233,12 +240,27 @@ def _human(data: str | None, seed: int) -> tuple[str, datasets.Split]:
         human = read(data)
         if human.labels() is None:
             human = read(data, datatype="classification")  # says which field is missing, and the cure
-        human = _distinct(human).with_lineage(source="human")
+        human = _bounded(_distinct(human), seed).with_lineage(source="human")
         source = f"{len(human):,} records of {Path(data).name}"
     if len(human) < LEAST:
         raise NotEnoughData(f"{human.path}: {len(human):,} records, but the demo needs at least {LEAST}")
     # half for the generator; the other half to compare with, to train on, and to test on
     return source, datasets.split(human, shares=(0.5, 0.2, 0.3), seed=seed)
+
+
+def _bounded(human: Records, seed: int) -> Records:
+    """A random part of the records that the generator learns in about a minute.
+
+    Bounded by size and not by time, so that the same command gives the same figures on any machine.
+    """
+    order = np.random.default_rng(seed).permutation(len(human))
+    size = np.cumsum([len(text) for text in human.take(order).texts()])
+    fits = max(LEAST, int(np.searchsorted(size, MOST_CHARACTERS)))
+    return human.take(np.sort(order[:fits]))
+
+
+def _counts(split: datasets.Split) -> dict[str, int]:
+    return {"generator": len(split.train), "compare and train": len(split.holdout), "test": len(split.test)}
 
 
 def _distinct(human: Records) -> Records:
@@ -262,7 +284,7 @@ def _generate(teller: _Teller, human: Records, size: dict[str, int], seed: int) 
             "karat.generation.stage",
             task,
             human,
-            provider=f"embedded:max_seconds={size['seconds']}",
+            provider=f"embedded:epochs={size['epochs']},max_seconds=0",
             recipe=recipe,
             n=size["n"],
             seed=seed,
@@ -282,8 +304,6 @@ def _leave(told: Story, split: datasets.Split, out: Path) -> None:
 
 
 def _write_json(told: Story, out: Path) -> None:
-    import os
-
     import orjson
 
     temporary = out / ".result.json"
@@ -296,11 +316,26 @@ def _named(command: str, found: Any) -> dict[str, Any]:
     return {"karat": __version__, "command": command, **found.to_json()}
 
 
-def _titled(found: Any, title: str, anchor: str) -> list[Section]:
-    """The sections of a result under the title that the story gives them; the first one takes it."""
-    sections = list(found.__report__())
-    result = [dataclasses.replace(sections[0], title=title, id=anchor)] if sections else []
-    return result + [dataclasses.replace(s, id=f"{anchor}-{s.id or i}") for i, s in enumerate(sections[1:])]
+def _titled(found: Any, title: str, anchor: str, what: str | None = "") -> list[Section]:
+    """The sections of a result under the title that the story gives them; the first one takes it.
+
+    what: stands behind the headline, which at the top of the page has no title; None makes it a note.
+    """
+    sections = []
+    for number, section in enumerate(found.__report__()):
+        blocks = tuple(_placed(block, what) for block in section.blocks)
+        named = title if number == 0 else section.title
+        place = anchor if number == 0 else f"{anchor}-{section.id or number}"
+        sections.append(Section(named, blocks, place))
+    return sections
+
+
+def _placed(block: Block, what: str | None) -> Block:
+    if not isinstance(block, Headline) or what == "":
+        return block
+    if what is None:
+        return Note(f"{block.value} {block.label}: {block.detail}")
+    return dataclasses.replace(block, label=f"{block.label} ({what})")
 
 
 def _command(out: str, data: str | None, seed: int, budget: str) -> str:

@@ -18,6 +18,7 @@ import inspect
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -190,14 +191,15 @@ def _described(
 
 def describe(value: Any) -> Any:
     """Return a plain value that changes when `value` does."""
-    if value is None or isinstance(value, str | int | float | bool):
+    if isinstance(value, str | Path):
+        files = _files(str(value))
+        return {"text": str(value), "files": files} if files else str(value)
+    if value is None or isinstance(value, int | float | bool):
         return value
     if isinstance(value, Records):
         # ids stand in reasons and warnings, so the same texts under other ids are another step
         ids = hashlib.sha256("\n".join(value.ids).encode("utf-8", "replace")).hexdigest()[:8]
         return {"records": value.fingerprint, "ids": ids, "lineage": _lineage_key(value)}
-    if isinstance(value, Path):
-        return str(value)
     if isinstance(value, Mapping):
         return {str(key): describe(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -211,6 +213,16 @@ def describe(value: Any) -> Any:
     raise AssertionError(
         f"a step cannot be named by {type(value).__name__}; give plain values, parts or records"
     )
+
+
+def _files(text: str) -> dict[str, str]:
+    """The content of files that a setting names, as `plan.jsonl` or `replay:path=answers.jsonl` do.
+
+    People edit such files between two runs of a command; the second must not be answered from the first.
+    """
+    pieces = {text, *re.split(r"[:=,]", text)} if len(text) < 4096 else set()
+    found = sorted(piece for piece in pieces if piece and "\0" not in piece and Path(piece).is_file())
+    return {piece: hashlib.sha256(Path(piece).read_bytes()).hexdigest()[:16] for piece in found}
 
 
 def _lineage_key(found: Records) -> str:

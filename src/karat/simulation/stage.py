@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -141,6 +141,36 @@ def simulate(
     warnings = _data_warnings(policies, rows, size, iterations, control)
     real = setup.source(seeds[0]).draw(rows, turn=0)
     setup = replace(setup, known=frozenset(tuple(made.tokens(text)) for text in real))
+    finished, loops = _loops(setup, policies, seeds, iterations, control, executor, progress)
+    verdicts = _verdicts(made, real)
+    runs = tuple(loop for loop, _ in loops if loop.cycle != CONTROL)
+    controls = tuple(loop for loop, _ in loops if loop.cycle == CONTROL)
+    return Simulated(
+        task=registry.spec_of(made),
+        described=made.describe(),
+        trainer=registry.spec_of(maker),
+        temperature=temperature,
+        n=rows,
+        real=measure([made.tokens(text) for text in real], verdicts, known=setup.known, seed=seeds[0]),
+        runs=runs,
+        controls=controls,
+        half_life={label: half_life([loop for loop in runs if loop.cycle == label]) for label in policies},
+        bands=bands(controls),
+        samples=_samples(zip(seeds, finished), loops),
+        warnings=(*warnings, *_gate(runs)),
+    )
+
+
+def _loops(
+    setup: Setup,
+    policies: Mapping[str, Policy],
+    seeds: Sequence[int],
+    iterations: int,
+    control: bool,
+    executor: Executor | None,
+    progress: Progress | None,
+) -> tuple[list[Turn], list[tuple[Loop, list[Turn]]]]:
+    """Train the first model of each seed, then every cycle and the control from it."""
     place = executor or Local(workers=1)
     counter = _Counter(progress, len(seeds) * (1 + (len(policies) + control) * iterations))
     # In this process each iteration can be told; other processes tell when a whole chain is done.
@@ -159,23 +189,7 @@ def simulate(
     for found in place.map(partial(_run, setup, iterations, tell), chains):
         loops.append(found)
         counter.add(iterations if tell is None else iterations + 1 - len(found[1]))
-    verdicts = _verdicts(made, real)
-    runs = tuple(loop for loop, _ in loops if loop.cycle != CONTROL)
-    controls = tuple(loop for loop, _ in loops if loop.cycle == CONTROL)
-    return Simulated(
-        task=registry.spec_of(made),
-        described=made.describe(),
-        trainer=registry.spec_of(maker),
-        temperature=temperature,
-        n=rows,
-        real=measure([made.tokens(text) for text in real], verdicts, known=setup.known, seed=seeds[0]),
-        runs=runs,
-        controls=controls,
-        half_life={label: half_life([loop for loop in runs if loop.cycle == label]) for label in policies},
-        bands=bands(controls),
-        samples=_samples(zip(seeds, finished), loops),
-        warnings=(*warnings, *_gate(runs)),
-    )
+    return finished, loops
 
 
 class _Counter:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -160,31 +161,9 @@ def value(
             f"a worth needs at least 4 human and 2 synthetic records, but there are {len(human)} and "
             f"{len(synthetic)} (after leaks are left out); add records"
         )
-    scale = _sizes(sizes, len(human), budget)
-    added = (*(n for n in curves.ADDED_TO[budget] if n <= 0.85 * len(human)), len(human))
-    parts = tuple(n for n in curves.grid(len(synthetic), budget, steps=_PARTS[budget]) if n >= 2)
-    fits = curves.plan(len(human), len(synthetic), seeds=seeds, sizes=scale, parts=parts, added_to=added)
-    found = curves.run(
-        fits,
-        human,
-        synthetic,
-        test,
-        trainer=maker,
-        seeds=seeds,
-        seed=seed,
-        executor=executor,
-        progress=progress,
-    )
-    study = reading.read(
-        found,
-        metric,
-        human=tuple(sorted({*scale, *(n for n in added if n)})),
-        synthetic=parts,
-        added=added,
-        common=most_common(gold_labels(human)),
-        texts=test.texts(),
-        trials=_TRIALS[budget],
-        seed=seed,
+    run = partial(curves.run, trainer=maker, seeds=seeds, seed=seed, executor=executor, progress=progress)
+    study = _study(
+        synthetic, human, test, run, metric=metric, seeds=seeds, sizes=sizes, seed=seed, budget=budget
     )
     worth, gains = study.equivalence(), study.marginal()
     saw = saw_human(synthetic, (asked, human))
@@ -218,6 +197,36 @@ def value(
         advice=advise(worth, gains, turn, saw),
         warnings=tuple(warnings),
         notes=_notes(seeds, maker),
+    )
+
+
+def _study(
+    synthetic: Records,
+    human: Records,
+    test: Records,
+    run: Callable[..., Any],
+    *,
+    metric: str,
+    seeds: int,
+    sizes: Sequence[int],
+    seed: int,
+    budget: str,
+) -> reading.Reading:
+    """Plan the fits of all curves, run them and read their scores."""
+    scale = _sizes(sizes, len(human), budget)
+    added = (*(n for n in curves.ADDED_TO[budget] if n <= 0.85 * len(human)), len(human))
+    parts = tuple(n for n in curves.grid(len(synthetic), budget, steps=_PARTS[budget]) if n >= 2)
+    fits = curves.plan(len(human), len(synthetic), seeds=seeds, sizes=scale, parts=parts, added_to=added)
+    return reading.read(
+        run(fits, human, synthetic, test),
+        metric,
+        human=tuple(sorted({*scale, *(n for n in added if n)})),
+        synthetic=parts,
+        added=added,
+        common=most_common(gold_labels(human)),
+        texts=test.texts(),
+        trials=_TRIALS[budget],
+        seed=seed,
     )
 
 
