@@ -114,6 +114,7 @@ def test_a_table_is_printed_without_json(corpus: Path, capsys: pytest.CaptureFix
 MISTAKES = {
     "train": "TRAIN is missing",
     "train a.jsonl": "--test is missing",
+    "audit --metrics length train.jsonl": "CANDIDATE is missing; it comes before flags",
     "train a.jsonl --test b.jsonl --sed 3": "did you mean --seed?",
     "train a.jsonl --test b.jsonl --seed x": "--seed is 'x', but must be a whole number",
     "train a.jsonl --test b.jsonl --budget huge": "choose one of: small, medium, large",

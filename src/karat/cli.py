@@ -115,6 +115,7 @@ def _placeholder(command: Command) -> Callable[[], None]:
 _REWORDED = (
     (r'^Command "[^"]*" parameter "?(\S+?)"? requires an argument$', r"\1 is missing"),
     (r"^Parameter (\S+) requires an argument$", r"\1 is missing"),
+    (r"^([A-Z]+) is missing$", r"\1 is missing; it comes before flags that take several values"),
     (r"^Unused Tokens: \['(.*?)'.*\]$", r"unexpected argument '\1'"),
     (r"^Unknown option: ", "unknown option "),
     (r'^Invalid value "(.*?)" for (\S+)\. Choose from: (.*)$', r"\2 is '\1'; choose one of: \3"),

@@ -28,6 +28,9 @@ FILLED = frozenset({"progress", "executor", "journal", "cache"})
 # What stands for `-` while the arguments are parsed: the parser would take it for a flag.
 _STANDARD_INPUT = "<standard input>"
 
+# Conditions hold spaces and signs of their own, so each has its flag; parts may follow one flag together.
+_ONE_AT_A_TIME = ("where", "fail_if")
+
 _COMMON_HELP = {
     "seed": "Number from which all chance is drawn.",
     "budget": "One dial for sample sizes, trials and model sizes.",
@@ -52,7 +55,6 @@ class Extra:
     type: Any
     default: Any
     help: str
-    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,6 @@ class Command:
     files: tuple[str, ...] = ()
     flagged: tuple[str, ...] = ()
     extras: tuple[Extra, ...] = ()
-    hidden: tuple[str, ...] = ()
     read: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)  # what a text stands for
     positional: tuple[str, ...] = ()  # settings that are written without a flag
     optional: tuple[str, ...] = ()  # settings that the stage wants, but takes as None
@@ -201,11 +202,9 @@ def build(command: Command, run: Callable[[Call], None]) -> Callable[..., None]:
             )
         )
     for extra in command.extras:
-        parameters.append(
-            _parameter(extra.name, extra.type, extra.default, extra.help, settings_group, flags=extra.flags)
-        )
+        parameters.append(_parameter(extra.name, extra.type, extra.default, extra.help, settings_group))
     for name, given in stage_parameters.items():
-        if name in command.files or name in command.hidden or name in FILLED:
+        if name in command.files or name in FILLED:
             continue
         if given.kind not in (given.KEYWORD_ONLY, given.POSITIONAL_OR_KEYWORD):
             continue
@@ -246,7 +245,6 @@ def _parameter(
     group: Any,
     *,
     positional: bool = False,
-    flags: tuple[str, ...] = (),
 ) -> inspect.Parameter:
     from cyclopts import Parameter
 
@@ -260,7 +258,7 @@ def _parameter(
         default = None  # a part that the stage makes when nothing is said
     if default is None:
         kind = kind | None
-    written = flags or _written(name, several)
+    written = _written(name, several)
     # a flag that is off and a list that is empty need no words
     settings: dict[str, Any] = {
         "help": help_text[:1].upper() + help_text[1:],
@@ -271,7 +269,7 @@ def _parameter(
         settings["name"] = name.upper()
     else:
         settings["name"] = written
-        settings["consume_multiple"] = several and name not in ("where",) and not name.endswith("_where")
+        settings["consume_multiple"] = several and not name.endswith(_ONE_AT_A_TIME)
         if kind is bool:
             settings["negative"] = "--no-" + written[0].lstrip("-") if default is True else ""
         else:
@@ -348,8 +346,6 @@ def _sort(command: Command, stage: Callable[..., Any], values: dict[str, Any]) -
     )  # a wrong one is refused even where it has no use
     if "executor" in parameters:
         settings["executor"] = executor
-    if "seeds" in settings and "seed" not in parameters and values["seed"] and settings["seeds"] == (0,):
-        settings["seeds"] = (values["seed"],)  # `--seed 5` says the same of one run
     # None stands where the default is a part: the stage knows it better
     settings = {
         name: value
