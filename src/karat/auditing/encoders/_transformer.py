@@ -68,7 +68,7 @@ def _open(model: str) -> Any:
         ) from None
     folder = Path(model).expanduser()
     bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # a library draws nothing on the user's terminal
+    logging.disable_progress_bar()  # a library draws nothing on the user's terminal
     try:
         if folder.is_dir():
             return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
@@ -87,7 +87,7 @@ def _open(model: str) -> Any:
         ) from None
     finally:
         if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 def _hub_answers(timeout: float = 5.0) -> None:
