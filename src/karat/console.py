@@ -119,7 +119,7 @@ def _draw_table(out: Console, block: blocks.Table) -> None:
     )
     table(
         [(c.title, c.kind) for c in used],
-        [[row.get(c.key) for c in used] for row in rows],
+        [[_marked(row, c.key, first=c is used[0]) for c in used] for row in rows],
         block.title,
         out=out,
     )
@@ -129,6 +129,14 @@ def _draw_table(out: Console, block: blocks.Table) -> None:
         out.print(Text(f"... and {len(block.rows) - _ROWS} more rows (all of them with --json)", style="dim"))
     if block.note:
         out.print(Text(block.note, style="dim"))
+
+
+def _marked(row: blocks.Row, key: str, *, first: bool) -> Any:
+    """The cell of a row: a flagged row is marked at its front, and a p-value claims no more than it can."""
+    value = row.get(key)
+    if key == "p" and isinstance(value, float):
+        return "<0.001" if value < 0.001 else f"{value:.3f}"
+    return f"{'▲' if row['_flag'] else ' '} {value}" if first and "_flag" in row else value
 
 
 def table(

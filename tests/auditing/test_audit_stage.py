@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from audit_corpora import corpus, write
 
-from karat import registry
+from karat import records, registry
 from karat.auditing.result import Audited
 from karat.auditing.stage import audit
 from karat.blocks import Section
@@ -257,3 +257,14 @@ def test_a_kept_audit_is_the_same_audit(tmp_path: Path, repeated: Audited) -> No
     again = run.step(audit, mine, corpus(HUMAN[80:], LABELS[80:]), metrics=TEXT, by="label")
     assert first == again
     assert first.to_json() == again.to_json()
+
+
+def test_none_of_n_has_an_interval_too() -> None:
+    """No duplicate among n records does not mean that the share is 0: Wilson's interval reaches above it."""
+    from karat.auditing.statistics import wilson
+
+    rows = records.from_rows([{"text": f"text number {i} of many"} for i in range(200)])
+    score = audit(rows, metrics="duplicate_share").score("duplicate_share")
+    assert 0.0 == score.value
+    assert wilson(0, 200) == score.interval
+    assert score.interval is not None and 0.01 < score.interval[1] < 0.03

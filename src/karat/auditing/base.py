@@ -137,6 +137,8 @@ class Metric:
     """Which part of each corpus is compared: all of it, equal records, equal tokens or equal bytes."""
     bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
     """The range of the value; intervals are cut to it."""
+    share: ClassVar[bool] = False
+    """Whether the value is a share of records: then none of n has an interval too (Wilson's)."""
     tested: ClassVar[bool] = True
     """False for plain counts, whose difference is a fact and not a finding."""
     needs_labels: ClassVar[bool] = False

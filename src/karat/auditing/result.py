@@ -305,7 +305,12 @@ def _blocks(audited: Audited) -> list[Any]:
         )
     blocks.append(
         Table(
-            _COLUMNS, tuple(map(_row, audited.scores)), "Scores", "Each metric unfolds into its definition."
+            _COLUMNS,
+            tuple(map(_row, audited.scores)),
+            "Scores",
+            "Flagged rows differ from human data by more than chance explains (Holm, 5%)."
+            if audited.reference
+            else "Without a reference no value has a human one beside it.",
         )
     )
     blocks.extend(_by_tables(audited))

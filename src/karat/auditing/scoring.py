@@ -12,7 +12,7 @@ import numpy as np
 from karat import registry
 from karat.auditing import statistics as stats
 from karat.auditing import summaries
-from karat.auditing.base import Context, Metric, Telling, compares, everything
+from karat.auditing.base import Context, Metric, Summary, Telling, compares, everything
 from karat.auditing.passes import Passed, Settings, Side
 from karat.auditing.result import ALPHA, Evidence, Score, Warned
 from karat.auditing.shards import view_key
@@ -30,6 +30,15 @@ class Judged:
     score: Score
     evidence: tuple[Evidence, ...]
     warnings: tuple[Warned, ...] = ()
+
+
+def _interval(metric: Metric, found: stats.Estimate, summary: Summary) -> tuple[float, float] | None:
+    """The interval of a value; where all groups agree on none or all, Wilson's applies."""
+    if not metric.tested:
+        return None
+    if metric.share and found.error == 0 and found.value in (0.0, 1.0):
+        return stats.wilson(round(found.value * summary.records), summary.records)
+    return found.interval(bounds=metric.bounds)
 
 
 @dataclass(frozen=True)
@@ -65,9 +74,9 @@ class Judge:
         score = replace(
             score,
             value=_number(mine.value),
-            interval=mine.interval(bounds=metric.bounds) if metric.tested else None,
+            interval=_interval(metric, mine, candidate),
             reference=_number(theirs.value) if theirs else None,
-            reference_interval=theirs.interval(bounds=metric.bounds) if theirs and metric.tested else None,
+            reference_interval=_interval(metric, theirs, reference) if theirs and reference else None,
             difference=_number(gap.value) if gap else None,
             difference_interval=gap.interval if gap and tested else None,
             p=gap.p if gap and tested else None,

@@ -25,6 +25,7 @@ class DuplicateShare(Metric):
 
     size: ClassVar[View] = "records"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    share: ClassVar[bool] = True
     higher: ClassVar[str] = "more repeated"
 
     def needs(self) -> tuple[Need, ...]:
