@@ -284,7 +284,14 @@ _FOLDER = {"out": "folder"}
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
-        Command("demo", "karat.demo:demo", cli_finish.demo, kept=False, lines=True),
+        Command(
+            "demo",
+            "karat.demo:demo",
+            cli_finish.demo,
+            kept=False,
+            lines=True,
+            executor="local:workers=2",
+        ),
         Command(
             "generate",
             "karat.generation.stage:generate",

@@ -76,6 +76,7 @@ class Command:
     leaves: Mapping[str, str] = field(default_factory=dict)  # extra -> "file" of records or "folder"
     kept: bool = True  # as a step of the run folder
     journalled: bool = False  # the stage itself knows what is done, and reads files that a key cannot see
+    executor: str = "local"  # where the work runs unless the user says otherwise
     lines: bool = False  # a stage that takes minutes says where it is even when nobody looks
 
 
@@ -322,7 +323,7 @@ def _common(command: Command, taken: set[str], common: Any, files: Any) -> list[
         add("label_field", str | None, None, files)
     add("seed", int, 0)
     add("budget", Literal["small", "medium", "large"], "medium")
-    add("executor", str, "local")
+    add("executor", str, command.executor)
     add("json", bool, False)
     add("run", str, ".karat")
     add("fresh", bool, False)
