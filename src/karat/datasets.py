@@ -219,9 +219,13 @@ def _shortened(text: str) -> str:
     return result if whole and _mostly_letters(result) else ""
 
 
+# What is left of code and markup after `plain`, also where a sentence speaks of it.
+_MARKS = (">>>", "__", "://", ".. ", ":param", "-----", "``")
+
+
 def _mostly_letters(text: str) -> bool:
     letters = sum(c.isalpha() or c == " " for c in text)
-    return letters >= 0.88 * len(text) and ">>>" not in text and "__" not in text and "://" not in text
+    return letters >= 0.88 * len(text) and not any(mark in text for mark in _MARKS)
 
 
 def _installation() -> tuple[Path, tuple[Path, ...]]:
