@@ -127,6 +127,8 @@ def demo(
     *,
     out: str = "karat-demo",
     data: str | None = None,
+    text_field: str | None = None,
+    label_field: str | None = None,
     seed: int = 0,
     budget: Literal["small", "medium", "large"] = "medium",
     fresh: bool = False,
@@ -138,23 +140,20 @@ def demo(
 
     out: folder for report.html, result.json and the records.
     data: a file of your own labelled text instead of the docstrings found here.
+    text_field: name in that file of the field text; A+B joins two.
+    label_field: name in that file of the field label.
     seed: of every random choice.
     budget: small, medium or large: how much is generated and how long is trained.
     fresh: run every step again, whatever is kept.
     """
     from karat.reporting.stage import report
 
-    size = _SIZES[budget]
+    size, fields = _SIZES[budget], _fields(text_field, label_field)
     executor = executor or Local(workers=min(2, os.cpu_count() or 1))
     teller = _Teller(Run(journal or Path(".karat") / "demo", fresh=fresh), Path(out), progress, {}, executor)
-    source, split = teller.timed("read", _human, data, seed)
+    source, split = teller.timed("read", _human, data, fields, seed)
     generated = _generate(teller, split.train, size, seed)
-    audits = {
-        name: teller.step(
-            "audit", "karat.auditing.stage", found.records, split.holdout, seed=seed, budget="small"
-        )
-        for name, found in generated.items()
-    }
+    audits = _audit(teller, generated, split.holdout, seed)
     curated = teller.step(
         "curate",
         "karat.curation.stage",
@@ -191,7 +190,7 @@ def demo(
         value=valued,
         loop=loop,
         seconds=teller.seconds,
-        command=_command(out, data, seed, budget),
+        command=_command(out, data, fields, seed, budget),
         report=str(Path(out) / "report.html"),
     )
     _leave(told, split, Path(out))
@@ -230,16 +229,19 @@ class _Teller:
         return self.timed(name, self.run.step, stage, *inputs, **settings, **placed)
 
 
-def _human(data: str | None, seed: int) -> tuple[str, datasets.Split]:
+def _fields(text: str | None, label: str | None) -> dict[str, str]:
+    return {name: given for name, given in (("text", text), ("label", label)) if given}
+
+
+def _human(data: str | None, fields: dict[str, str], seed: int) -> tuple[str, datasets.Split]:
     """Return what the human text is, in words, and its three parts."""
     if data is None:
         human = datasets.docstrings(seed=seed)
         labels = len(set(human.labels() or []))
         source = f"{len(human):,} docstrings of {labels} packages installed on this machine"
     else:
-        human = read(data)
-        if human.labels() is None:
-            human = read(data, datatype="classification")  # says which field is missing, and the cure
+        # a file without labels is refused here, with the field that is missing and the cure
+        human = read(data, datatype="classification", fields=fields)
         human = _bounded(_distinct(human), seed).with_lineage(source="human")
         source = f"{len(human):,} records of {Path(data).name}"
     if len(human) < LEAST:
@@ -293,6 +295,13 @@ def _generate(teller: _Teller, human: Records, size: dict[str, int], seed: int) 
     }
 
 
+def _audit(teller: _Teller, generated: dict[str, Generated], human: Records, seed: int) -> dict[str, Audited]:
+    return {
+        name: teller.step("audit", "karat.auditing.stage", found.records, human, seed=seed, budget="small")
+        for name, found in generated.items()
+    }
+
+
 def _leave(told: Story, split: datasets.Split, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in (("train", split.train), ("holdout", split.holdout), ("test", split.test)):
@@ -338,8 +347,9 @@ def _placed(block: Block, what: str | None) -> Block:
     return dataclasses.replace(block, label=f"{block.label} ({what})")
 
 
-def _command(out: str, data: str | None, seed: int, budget: str) -> str:
+def _command(out: str, data: str | None, fields: dict[str, str], seed: int, budget: str) -> str:
     chosen = f" --data {data}" if data else ""
+    chosen += "".join(f" --{name}-field {given}" for name, given in fields.items())
     return f"karat demo --out {out}{chosen} --seed {seed} --budget {budget}"
 
 
