@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -451,13 +451,6 @@ def _array(values: list[Any], name: str = "") -> pa.Array:
         )
 
 
-def map_texts(records: Records, change: Callable[[str], str]) -> Records:
-    """Return records of a plain text type with each text changed."""
-    if not records.has("text"):
-        raise InputError(f"{records.path}: {records.datatype} records have no single field 'text'")
-    return records.with_column("text", [change(text) for text in records.column("text")])
-
-
 __all__ = [
     "FORMATS",
     "GUESS",
@@ -468,6 +461,5 @@ __all__ = [
     "from_rows",
     "from_table",
     "guess",
-    "map_texts",
     "read",
 ]

@@ -21,7 +21,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -272,8 +271,3 @@ def _plain_usage(usage: Any) -> Any:
         if dataclasses.is_dataclass(usage) and not isinstance(usage, type)
         else usage
     )
-
-
-def command_line() -> str:
-    """Return the command that this process was started with, as a reader would type it."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
