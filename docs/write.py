@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from karat import registry
+from karat.auditing.base import form_of
 from karat.cli import COMMANDS, OTHERS
 from karat.cli_flags import build
 
@@ -18,7 +19,62 @@ NOTE = "<!-- Written by docs/write.py; do not edit. -->"
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
-    return {"commands.md": "\n".join(commands()) + "\n", "parts.md": "\n".join(parts()) + "\n"}
+    found = {"commands.md": "\n".join(commands()) + "\n", "parts.md": "\n".join(parts()) + "\n"}
+    found["metrics/README.md"] = "\n".join(metric_index()) + "\n"
+    found |= {f"metrics/{name}.md": "\n".join(metric_page(name)) + "\n" for name in registry.names("metrics")}
+    return found
+
+
+def metric_index() -> Iterator[str]:
+    """Yield the lines of the list of all metrics, family by family."""
+    yield from (NOTE, "# Metrics", "", "Every metric, by family; `--metrics FAMILY` runs one family.")
+    made = {name: registry.find("metrics", name) for name in registry.names("metrics")}
+    for family in dict.fromkeys(metric.family for metric in made.values()):
+        yield from ("", f"## {family}", "", "| metric | what it is |", "| --- | --- |")
+        for name, metric in made.items():
+            if metric.family == family:
+                yield f"| [`{name}`]({name}.md) | {registry.describe('metrics', name).summary} |"
+
+
+def metric_page(name: str) -> Iterator[str]:
+    """Yield the lines of the page of one metric: what it measures, when it misleads, its source, its cost."""
+    metric, found = registry.find("metrics", name), registry.describe("metrics", name)
+    yield from (NOTE, f"# {name}", "", found.text, "")
+    if found.settings:
+        yield from ("| setting | type | default |", "| --- | --- | --- |")
+        for setting in found.settings:
+            kind = setting.type.replace("|", "\\|")
+            yield f"| `{setting.name}` | {kind} | `{setting.default}` |"
+        yield ""
+    form = {"values": "one value a corpus", "between": "a distance of two corpora"}
+    facts = {
+        "Family": metric.family,
+        "Reads": ", ".join(metric.datatypes) + " records",
+        "Gives": form.get(form_of(metric), "a value of the candidate beside the reference"),
+        "Compared at": {
+            "all": "all records as they are",
+            "records": "equal numbers of records",
+            "lengths": "equal numbers of records of equal lengths",
+            "tokens": "equal numbers of tokens",
+            "bytes": "equal numbers of bytes",
+        }[metric.size],
+        "A higher value means": metric.higher,
+        "When it misleads": metric.misleads,
+        "Source": metric.source,
+        "Cost": metric.cost,
+    }
+    for title, text in facts.items():
+        if text:
+            yield f"**{title}.** {text[0].upper() + text[1:].rstrip('.')}."
+            yield ""
+    for side, cure in metric.cure.items():
+        yield f"**If {side} than in human data.** {cure}"
+        yield ""
+    published = " ".join(f"{key}={value}" for key, value in metric.paper.items())
+    if published:
+        yield f"**As published** (`--mode paper`): {published}"
+        yield ""
+    yield f"Write it `{found.spec}`."
 
 
 def commands() -> Iterator[str]:
@@ -94,6 +150,7 @@ def parts() -> Iterator[str]:
 def main() -> None:
     """Write the pages."""
     for name, text in pages().items():
+        (HERE / name).parent.mkdir(exist_ok=True)
         (HERE / name).write_text(text, "utf-8")
 
 

@@ -78,7 +78,7 @@ VERBS = {
     "providers": ({"complete"},),
     "recipes": ({"messages"},),
     "encoders": ({"fit"},),
-    "metrics": ({"needs", "values"}, {"needs", "compare"}),
+    "metrics": ({"needs", "values"}, {"needs", "between"}, {"needs", "compare"}),
     "trainers": ({"fit"},),
     "cycles": ({"policy"},),
 }
@@ -90,3 +90,31 @@ def test_a_part_has_the_verbs_of_its_shelf(shelf: str, name: str) -> None:
     have = {verb for verb, _ in inspect.getmembers(registry.find(shelf, name))}
     forms = VERBS.get(shelf, (set(),))
     assert any(form <= have for form in forms), f"{name} has none of {forms}"
+
+
+FAMILIES = {
+    "size",
+    "lexical",
+    "repetition",
+    "embedding",
+    "difference",
+    "contamination",
+    "label",
+    "annotation",
+    "preference",
+    "instruction",
+    "dialogue",
+    "attribute",
+    "discourse",
+}
+
+
+@pytest.mark.parametrize("name", registry.names("metrics"))
+def test_a_metric_says_when_it_misleads(name: str) -> None:
+    """Each metric names its family, what a higher value means, when it misleads, its source and its cost."""
+    metric = registry.find("metrics", name)
+    assert metric.family in FAMILIES
+    for fact in ("misleads", "cost"):
+        assert len(getattr(metric, fact)) > 10, f"{name} does not say: {fact}"
+    assert metric.source or metric.family == "size", f"{name} names no source"
+    assert set(metric.cure) <= {"higher", "lower"}

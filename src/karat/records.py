@@ -53,6 +53,13 @@ class DataType(Protocol):
     forms: tuple[tuple[str, ...], ...]
     optional: tuple[str, ...]
     label: str | None
+    wide: tuple[tuple[str, ...], ...]
+    """Further forms, of rows that hold several records each; `explode` takes them apart."""
+    unit: str | None
+    """The field that names what several records are about (item, prompt); None where each stands alone."""
+
+    def explode(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the records of one row; those after the first need an id of their own."""
 
     def normalise(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row with the field names of the first form."""
@@ -280,7 +287,8 @@ def batches(
         row = _rename(row, fields or {}, f"{name}:{line}")
         datatype = datatype or guess(row, f"{name}:{line}")
         kind = kind or cast(DataType, registry.make("datatypes", datatype))
-        pending.append(_checked(row, kind, f"{name}:{line}", f"{origin}:{line}", ids))
+        place = f"{name}:{line}"
+        pending += [_checked(one, kind, place, f"{origin}:{line}", ids) for one in kind.explode(row)]
         if len(pending) >= size:
             yield _table(pending, datatype, name)
             pending = []
@@ -303,7 +311,8 @@ def from_rows(
     for number, row in enumerate(rows, 1):
         datatype = datatype or guess(row, f"{path}:{number}")
         kind = kind or cast(DataType, registry.make("datatypes", datatype))
-        found.append(_checked(dict(row), kind, f"{path}:{number}", f"{path}:{number}", ids))
+        place = f"{path}:{number}"
+        found += [_checked(one, kind, place, place, ids) for one in kind.explode(dict(row))]
     if not found or datatype is None:
         raise InputError(f"{path}: no records; give at least one row")
     return _table(found, datatype, path)
@@ -318,7 +327,7 @@ def guess(row: Mapping[str, Any], where: str) -> str:
     """Return the data type whose required fields the row has. Raises InputError naming the fields found."""
     for name in GUESS:
         kind = registry.make("datatypes", name)
-        if any(all(row.get(f) is not None for f in form) for form in kind.forms):
+        if any(all(row.get(f) is not None for f in form) for form in (*kind.forms, *kind.wide)):
             return name
     present = [key for key in row if key not in ("id", "lineage")]
     text = next((key for key in present if isinstance(row[key], str) and key != "label"), None)

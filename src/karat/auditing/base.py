@@ -20,10 +20,12 @@ Masks = NDArray[np.bool_]
 """bool [K, G]: row k merges the groups that are True."""
 Values = NDArray[np.float64]
 Setting = str | int | float | bool
-View = Literal["all", "records", "tokens", "bytes"]
+View = Literal["all", "records", "lengths", "tokens", "bytes"]
 Progress = Callable[[str, int, int], None]
 
-VIEWS: tuple[View, ...] = ("all", "records", "tokens", "bytes")
+VIEWS: tuple[View, ...] = ("all", "records", "lengths", "tokens", "bytes")
+PROSE = ("text", "classification", "preference", "instruction", "dialogue", "translation")
+"""The data types whose records each hold a text of their own; an annotation repeats the text of its item."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ def need(kind: str, **settings: Setting) -> Need:
     """Ask for a summary: need("ngrams", n=2, tokens="word").
 
     Kinds: lengths(tokens), ngrams(n, tokens), duplicates(normalise), postings(n, tokens, limit),
-    sample(limit, bytes), labels(), embeddings(encoder); karat.auditing.summaries says what each gives.
+    sample(limit, bytes), labels(), embeddings(encoder), vectors(encoder, limit), moments(encoder),
+    columns(fields); karat.auditing.summaries says what each gives.
     encoder="" stands for the encoder that the audit was called with.
     """
     return Need(kind, tuple(sorted(settings.items())))
@@ -92,6 +95,54 @@ class Telling:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A warning of a metric: a stable code, a sentence, and the keys or ids of the records it is about."""
+
+    code: str
+    message: str
+    records: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing that a judge is asked about one record: what it is told, and the answers there are."""
+
+    record: str
+    """the id of the record; the human-labelled sample that validates the judge names it by this id"""
+    text: str
+    answers: tuple[str, ...] = ("yes", "no")
+    kind: str = ""
+    """what is asked, in a word: a judge that is a person's file or a replay may go by it"""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge answered, one of the question's answers; None where it gave none of them."""
+
+    record: str
+    answer: str | None
+    text: str = ""
+
+
+class Jury(Protocol):
+    """Answers questions: a provider behind a journal, or a file of given answers."""
+
+    @property
+    def id(self) -> str:
+        """The id of the judge, which stands in the signature."""
+        ...
+
+    @property
+    def truth(self) -> Mapping[str, str]:
+        """Record id -> the answer of a person, for the sample that validates the judge; may be empty."""
+        ...
+
+    def ask(self, questions: Sequence[Question]) -> list[Verdict]:
+        """One verdict a question, in order."""
+        ...
+
+
+@dataclass(frozen=True)
 class Context:
     """What a comparison may know besides the two summaries."""
 
@@ -99,8 +150,12 @@ class Context:
     budget: str = "medium"
     mode: str = "proper"
     groups: int = 20
+    trials: int = 100
+    """Permutations or bootstrap draws that the budget allows (at least 20)."""
     spare: Summary | None = None
     """Reference records not used in the comparison, as many again; None where too few are left."""
+    judge: Jury | None = None
+    """Who answers questions about records; None where the audit was given no judge."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +175,58 @@ class Comparison:
     """Further figures by name, for example the most telling features and their weights."""
     extra: Mapping[str, Setting] = field(default_factory=dict)
     """What else belongs into the signature, for example sample=2000."""
-    warnings: tuple[tuple[str, str], ...] = ()
-    """(code, message) of what a reader must know before believing the value."""
+    reference_interval: tuple[float, float] | None = None
+    difference_interval: tuple[float, float] | None = None
+    effect: float | None = None
+    """The effect without a scale; `effect_name` says which (odds_ratio, cliffs_delta)."""
+    effect_name: str = ""
+    warnings: tuple[Found, ...] = ()
+    """What a reader must know before believing the value."""
+    by: Mapping[str, tuple[float, tuple[float, float] | None, int]] = field(default_factory=dict)
+    """Parts of the value by name (annotator, decile, class): value, interval and number of records."""
     telling: tuple[Telling, ...] = ()
     """Candidate records that show the difference best, the most telling first."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a corpus before it is read: its data type and the fields that hold anything."""
+
+    datatype: str
+    fields: frozenset[str]
+    generators: bool = False
+    """Whether the lineage of any record names its generator."""
+    linked: bool = False
+    """Whether the lineage of any record names parents."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """The base of every metric: a frozen dataclass whose fields are its settings.
 
-    Give `needs` and either `values` (one corpus) or `compare` (two corpora); the rest has defaults.
+    Give `needs` and one of three forms of arithmetic; the rest has defaults.
+
+    values    one corpus at a time: candidate and reference get a value each
+    between   a distance of two corpora, asked of any two halves: interval and chance follow
+    compare   everything by the metric's own hand: linked items, judges, files; `needs_reference=False`
+              lets it be called with reference=None
     """
+
+    family: ClassVar[str] = "lexical"
+    """The table in which it stands: size, lexical, repetition, embedding, difference, contamination, label,
+    annotation, preference, instruction, dialogue, attribute, discourse."""
+    datatypes: ClassVar[tuple[str, ...]] = PROSE
+    """The data types whose records it can read."""
+    misleads: ClassVar[str] = ""
+    """When its value misleads, for the page about it: one or two sentences."""
+    cost: ClassVar[str] = ""
+    """What it costs in time and memory: O(tokens), O(n d), a hash sample of 2,000 records."""
+    cure: ClassVar[Mapping[str, str]] = {}
+    """What to do where the candidate's value is "higher" or "lower" than human data's."""
+    two_sided: ClassVar[bool] = False
+    """Of a `between` metric: whether corpora can also be closer than two halves of one."""
+    judged: ClassVar[bool] = False
+    """Whether it asks a judge; without one it is left out."""
 
     size: ClassVar[View] = "records"
     """Which part of each corpus is compared: all of it, equal records, equal tokens or equal bytes."""
@@ -156,17 +251,29 @@ class Metric:
     source: ClassVar[str] = ""
     """Paper and equation."""
 
+    def lacks(self, candidate: Facts, reference: Facts | None) -> str:
+        """Why it cannot be asked of these corpora ("needs a field gold"); empty where it can."""
+        return ""
+
     def needs(self) -> tuple[Need, ...]:
-        """The summaries this metric is computed from."""
+        """The summaries this metric is computed from; at least one, which says what view it looks at."""
         return ()
 
     def values(self, summary: Summary, masks: Masks) -> Values:
         """float64 [K]: the value on the groups that each row of masks [K, G] merges; nan if undefined."""
         raise NotImplementedError
 
-    def compare(self, candidate: Summary, reference: Summary, context: Context) -> Comparison:
-        """The value of a metric that exists only between two corpora."""
+    def between(self, pool: Summary, ours: Masks, theirs: Masks) -> Values:
+        """float64 [K]: the distance of the groups that row k of `ours` [K, G] merges to those of `theirs`."""
         raise NotImplementedError
+
+    def compare(self, candidate: Summary, reference: Any, context: Context) -> Comparison:
+        """Value, interval, p and baselines by the metric's own hand; reference may be None where allowed."""
+        raise NotImplementedError
+
+    def warnings(self, candidate: Summary, reference: Summary | None) -> tuple[Found, ...]:
+        """What a reader must know before believing the value of a `values` or `between` metric."""
+        return ()
 
     def note(self, summary: Summary) -> str:
         """One line for the reader about the point estimate; may be empty."""
@@ -197,9 +304,16 @@ class Metric:
         return None
 
 
-def compares(metric: Metric) -> bool:
-    """Whether the metric is one of two corpora (it gives `compare` instead of `values`)."""
-    return type(metric).compare is not Metric.compare
+def form_of(metric: type[Metric]) -> Literal["values", "between", "compare"]:
+    """Which of the three forms of arithmetic a class of metrics gives."""
+    if metric.compare is not Metric.compare:
+        return "compare"
+    return "between" if metric.between is not Metric.between else "values"
+
+
+def form(metric: Metric) -> Literal["values", "between", "compare"]:
+    """Which of the three forms of arithmetic a metric gives."""
+    return form_of(type(metric))
 
 
 def everything(groups: int) -> Masks:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from karat.auditing.passes import Passed
 from karat.auditing.result import Source, Warned
 from karat.auditing.selection import GROUPS, Surveyed
 
@@ -26,15 +27,18 @@ class Corpus:
     surveyed: Surveyed
 
 
-def findings(candidate: Corpus, reference: Corpus | None) -> tuple[Warned, ...]:
+def findings(candidate: Corpus, reference: Corpus | None, passed: Passed) -> tuple[Warned, ...]:
     """Return the warnings about two corpora that hold whatever the metrics are."""
-    found = [few_records(candidate, reference), degenerate("candidate", candidate)]
-    if reference is not None:
+    found = [few_records(candidate, reference)]
+    repeated = passed.selections[0].units is not None  # many records on one item repeat its text by design
+    if not repeated:
+        found.append(degenerate("candidate", candidate))
+    if reference is not None and not repeated:
         found += [
             degenerate("reference", reference),
             leakage(candidate, reference),
             size_mismatch(candidate, reference),
-            length_confounded(candidate, reference),
+            length_confounded(candidate, reference, passed),
         ]
     return tuple(warned for warned in found if warned is not None)
 
@@ -97,16 +101,20 @@ def size_mismatch(candidate: Corpus, reference: Corpus) -> Warned | None:
     return Warned("size_mismatch", message)
 
 
-def length_confounded(candidate: Corpus, reference: Corpus) -> Warned | None:
-    """Warn where mean lengths differ so much that metrics at equal records mostly measure length."""
+def length_confounded(candidate: Corpus, reference: Corpus, passed: Passed) -> Warned | None:
+    """Warn where mean lengths differ much, and say whether records of equal lengths could be compared."""
     means = [float(one.surveyed.tokens["word"].mean()) for one in (candidate, reference)]
     low, high = sorted(means)
     if high <= _LENGTHS * low:
         return None
-    message = (
-        f"candidate records have {means[0]:.1f} tokens on average, reference records {means[1]:.1f}: "
-        "differences at equal records (self_bleu, aps, two_sample_auc) may be differences of length"
-    )
+    message = f"candidate records have {means[0]:.1f} tokens on average, reference records {means[1]:.1f}: "
+    if passed.banded:
+        n = len(passed.selections[0].views["lengths"][0])
+        message += f"metrics that feel the length compare {n:,} records of equal lengths of each side"
+    else:
+        message += (
+            "too few have equal lengths, so differences (self_bleu, aps, two_sample_auc) may be of length"
+        )
     return Warned("length_confounded", message)
 
 

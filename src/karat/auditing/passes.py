@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from karat.auditing import selection as selecting
 from karat.auditing import summaries
-from karat.auditing.base import Fitted, Need, Progress
+from karat.auditing.base import Fitted, Jury, Need, Progress
 from karat.auditing.result import Source, Warned
 from karat.auditing.selection import Selection, Surveyed
 from karat.auditing.shards import OUT, Shard, view_key
@@ -40,6 +41,10 @@ class Settings:
     encoder: str
     executor: Executor
     progress: Progress
+    cache: Path | None = None
+    """Where vectors of encoders with weights of their own are kept."""
+    judge: Jury | None = None
+    """Who answers questions about records."""
 
     @property
     def matched(self) -> bool:
@@ -55,6 +60,10 @@ class Side:
     ids: tuple[str, ...]
     labels: tuple[str | None, ...] | None
     clusters: NDArray[np.uint64]
+    table: pa.Table
+    """All fields, for metrics that read more than the text."""
+    units: NDArray[np.uint64] | None = None
+    """The hash of the item or prompt that each record is about, where several records share one."""
 
     @staticmethod
     def of(records: Records) -> Side:
@@ -64,7 +73,28 @@ class Side:
         if isinstance(texts, pa.ChunkedArray):
             texts = texts.combine_chunks()
         named = None if labels is None else tuple(None if one is None else str(one) for one in labels)
-        return Side(source, texts.cast(pa.large_string()), tuple(records.ids), named, _clusters(records))
+        return Side(
+            source,
+            texts.cast(pa.large_string()),
+            tuple(records.ids),
+            named,
+            _clusters(records),
+            records.table,
+            _units(records),
+        )
+
+    def column(self, name: str) -> pa.Array | None:
+        """One field of all records, None where there is none of that name; `a.b` is a field of a struct."""
+        head, _, rest = name.partition(".")
+        if head not in self.table.column_names:
+            return None
+        column = self.table.column(head).combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        if rest:
+            known = pa.types.is_struct(column.type) and column.type.get_field_index(rest) >= 0
+            return pc.struct_field(column, rest) if known else None
+        return column
 
 
 @dataclass(frozen=True)
@@ -85,6 +115,19 @@ class Passed:
         if len(self.selections) < 2:
             return 0.0
         return float(np.isin(self.selections[0].keys, self.selections[1].keys).mean())
+
+    @property
+    def linked(self) -> bool:
+        """Whether both corpora are about the same items or prompts, at least half of the candidate's."""
+        units = [one.units for one in self.selections]
+        if len(units) < 2 or units[0] is None or units[1] is None:
+            return False
+        return bool(np.isin(units[0], units[1]).mean() >= 0.5)
+
+    @property
+    def banded(self) -> bool:
+        """Whether records of equal lengths could be found on both sides."""
+        return self.selections[0].banded is not None
 
     @property
     def same(self) -> bool:
@@ -111,7 +154,9 @@ def run(
     ]
     views = tuple(dict.fromkeys(["all", *map(view_key, needs)]))
     other = surveys[1] if len(surveys) > 1 else None
-    selections = selecting.select(surveys[0], other, keys=keys, views=views)
+    units = [side.units for side in sides]
+    shared = None if any(one is None for one in units) else [one for one in units if one is not None]
+    selections = selecting.select(surveys[0], other, keys=keys, views=views, units=shared)
     groups = {view: selecting.replicate_groups(selections, view) for view in views}
     encoders = _encoders(needs, sides, selections, settings) if encoders is None else encoders
     collected = [
@@ -160,6 +205,8 @@ def _collect(
     members = {view: selection.members(view, groups[view]) for view in used}
     cuts = {view: selection.cuts(view) for view in used}
     runs = list(_slices(side.texts))
+    asked = {name for need in needs if need.kind == "columns" for name in str(need.get("fields")).split()}
+    columns = {name: found for name in sorted(asked) if (found := side.column(name)) is not None}
 
     def shards() -> Iterator[Shard]:
         for start, stop in runs:
@@ -182,6 +229,7 @@ def _collect(
                     view: {place[p]: n for p, n in cut.items() if p in place} for view, cut in cuts.items()
                 },
                 encoders=encoders,
+                columns={name: column.take(pa.array(rows)) for name, column in columns.items()},
             )
 
     def partials() -> Iterator[tuple[Any, ...]]:
@@ -218,17 +266,21 @@ def _encoders(
     An encoder that is fitted on one side spreads the texts of that side and squeezes the other's:
     random halves of one corpus would differ in every mean cosine (LOG.md).
     """
-    specs = {str(need.get("encoder")) for need in needs if need.kind == "embeddings"}
+    specs = {str(need.get("encoder")) for need in needs if need.kind in ("embeddings", "vectors", "moments")}
     if not specs:
         return {}
-    from karat.auditing.encoders.base import make
+    from karat.auditing.encoders.base import cached, make
 
     size = min(settings.fit_on // len(sides), *(len(side.ids) for side in sides))
     texts: list[str] = []
     for side, selection in zip(sides, selections):
         rows = np.sort(selection.order[:size])
         texts += [text or "" for text in side.texts.take(pa.array(rows)).to_pylist()]
-    return {spec: make(spec).fit(texts, seed=settings.seed) for spec in sorted(specs)}
+    fitted = {spec: make(spec).fit(texts, seed=settings.seed) for spec in sorted(specs)}
+    # lsa is another encoder for each corpus, and quicker than a disk; what has weights of its own is kept
+    return {
+        spec: one if spec.startswith("lsa") else cached(one, settings.cache) for spec, one in fitted.items()
+    }
 
 
 def _without_wild_labels(sides: Sequence[Side]) -> tuple[tuple[Warned, ...], Sequence[Side]]:
@@ -261,6 +313,14 @@ def _thin_views(
 
 def _label_hashes(side: Side) -> NDArray[np.uint64] | None:
     return None if side.labels is None else hash_strings(pa.array(side.labels, pa.large_string()))
+
+
+def _units(records: Records) -> NDArray[np.uint64] | None:
+    """The hash of the field that names what a record is about, where the data type has one."""
+    name = records.kind.unit
+    if name is None or not records.has(name):
+        return None
+    return hash_strings(records.table.column(name).cast(pa.large_string()).combine_chunks())
 
 
 def _clusters(records: Records) -> NDArray[np.uint64]:

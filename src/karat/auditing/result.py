@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from karat.auditing.gate import holds
-from karat.blocks import Chart, Column, Example, Examples, Headline, Level, Note, Section, Table
+from karat.blocks import Section
 from karat.errors import BadSetting, did_you_mean
 
 Setting = str | int | float | bool
@@ -69,6 +69,28 @@ class Score:
     details: dict[str, float] = field(default_factory=dict)
     help: str = ""
     higher: str = ""
+    family: str = ""
+    effect: float | None = None
+    """The difference without a scale: odds ratio for shares, else the ratio to the reference."""
+    effect_name: str = ""
+    detectable: float | None = None
+    """The smallest true difference that this comparison finds four times in five (before correction)."""
+    equivalence: float | None = None
+    """The smallest margin within which the two sides are shown to be the same (two one-sided tests, 5%)."""
+    verdict: str = ""
+    """differs, same (within the margin of the audit) or open; empty where nothing was tested."""
+    baseline: float | None = None
+    """The value of the same metric in an earlier audit."""
+    cures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def advice(self) -> str:
+        """What to do about a flagged difference; empty where there is none or nothing is known to help."""
+        if not self.flagged:
+            return ""
+        if self.difference is None:
+            return self.cures.get("higher", "")
+        return self.cures.get("higher" if self.difference > 0 else "lower", "")
 
     def __str__(self) -> str:
         parts = [f"{self.signature} = {number(self.value)}"]
@@ -111,6 +133,10 @@ class Audited:
     seed: int
     groups: int
     seconds: float = 0.0
+    margin: float = 0.1
+    """Sides that differ by less than this share of the reference's value count as the same."""
+    provenance: dict[str, str] = field(default_factory=dict)
+    """Versions, hashes of the files and licences, by name."""
 
     def score(self, name: str) -> Score:
         """Return the score of a metric, named as `distinct_n` or `distinct_n:n=3`. Raises BadSetting."""
@@ -171,6 +197,8 @@ class Audited:
                 for one in self.evidence
             ],
             "skipped": dict(self.skipped),
+            "margin": self.margin,
+            "provenance": dict(self.provenance),
             "seconds": self.seconds,
         }
 
@@ -179,7 +207,9 @@ class Audited:
 
     def __report__(self) -> tuple[Section, ...]:
         """Return the blocks of the report: headline, warnings, the table, lengths, records side by side."""
-        return (Section("Audit", tuple(_blocks(self)), id="audit"),)
+        from karat.auditing.showing import blocks
+
+        return (Section("Audit", tuple(blocks(self)), id="audit"),)
 
     def _look(self, name: str) -> float | None:
         metric, dot, attribute = name.rpartition(".")
@@ -201,6 +231,11 @@ class Audited:
             "low": score.interval[0] if score.interval else None,
             "high": score.interval[1] if score.interval else None,
             "n": float(score.n),
+            "effect": score.effect,
+            "detectable": score.detectable,
+            "equivalence": score.equivalence,
+            "baseline": score.baseline,
+            "drift": None if score.baseline is None or score.value is None else score.value - score.baseline,
             **score.details,
         }
         if attribute not in fields:
@@ -256,6 +291,13 @@ def _score(score: Score) -> dict[str, Any]:
         "by": {name: _slice(part) for name, part in score.by.items()},
         "note": score.note,
         "details": {name: _finite(value) for name, value in score.details.items()},
+        "family": score.family,
+        "effect": {"name": score.effect_name, "value": _finite(score.effect)} if score.effect_name else None,
+        "detectable": _finite(score.detectable),
+        "equivalence": _finite(score.equivalence),
+        "verdict": score.verdict,
+        "baseline": _finite(score.baseline),
+        "advice": score.advice,
     }
 
 
@@ -268,123 +310,3 @@ def _slice(part: Slice) -> dict[str, Any]:
         "p": _finite(part.p),
         "n": part.n,
     }
-
-
-_COLUMNS = (
-    Column("name", "metric"),
-    Column("value", "candidate", "number"),
-    Column("interval", "95% interval", "interval"),
-    Column("reference", "human", "number"),
-    Column("difference", "difference", "number"),
-    Column(
-        "p",
-        "p (Holm)",
-        "number",
-        "Chance of such a difference between two samples of one source, for all tests",
-    ),
-    Column("chance", "by chance", "number", "What both sides would get if they came from one pool"),
-    Column("best", "at best", "number", "What an independent human sample of the same size gets"),
-)
-
-
-def _blocks(audited: Audited) -> list[Any]:
-    flagged = [score for score in audited.scores if score.flagged]
-    tested = [score for score in audited.scores if score.p is not None]
-    blocks: list[Any] = []
-    if audited.reference is not None:
-        names = ", ".join(score.name for score in flagged) or "none"
-        detail = f"{names}; corrected for {len(tested)} tests (Holm, {ALPHA:.0%})"
-        level: Level = "warning" if flagged else "good"
-        blocks.append(
-            Headline(f"{len(flagged)} of {len(tested)}", "metrics differ from human data", detail, level)
-        )
-    blocks.extend(Note(f"{one.message}", "warning") for one in audited.warnings)
-    if audited.mode == "paper":
-        blocks.append(
-            Note("Published definitions: whitespace tokens, gzip, sizes as they are. Compare no two sizes.")
-        )
-    blocks.append(
-        Table(
-            _COLUMNS,
-            tuple(map(_row, audited.scores)),
-            "Scores",
-            "Flagged rows differ from human data by more than chance explains (Holm, 5%)."
-            if audited.reference
-            else "Without a reference no value has a human one beside it.",
-        )
-    )
-    blocks.extend(_by_tables(audited))
-    chart = _length_chart(audited)
-    if chart is not None:
-        blocks.append(chart)
-    rows = [
-        Example("synthetic", one.text, one.label or "", one.id, one.reason, (one.metric,))
-        for one in audited.worst(24)
-    ]
-    rows += [Example(one.metric, one.text, one.label or "", one.id) for one in audited.samples]
-    if rows:
-        blocks.append(
-            Examples(tuple(rows), "Records", "First the records that tell most, then a few as they come.")
-        )
-    return blocks
-
-
-def _row(score: Score) -> dict[str, Any]:
-    return {
-        "name": score.name,
-        "value": _finite(score.value),
-        "interval": _pair(score.interval),
-        "reference": _finite(score.reference),
-        "difference": _finite(score.difference),
-        "p": _finite(score.p_holm),
-        "chance": _finite(score.chance),
-        "best": _finite(score.best),
-        "_help": " ".join(filter(None, [score.help, f"Higher: {score.higher}." if score.higher else ""])),
-        "_signature": score.signature,
-        "_note": score.note,
-        "_flag": "differs" if score.flagged else False,
-    }
-
-
-def _by_tables(audited: Audited) -> list[Table]:
-    columns = (
-        Column("name", "records"),
-        Column("n", "n", "number"),
-        Column("value", "candidate", "number"),
-        Column("interval", "95% interval", "interval"),
-        Column("reference", "human", "number"),
-        Column("difference", "difference", "number"),
-        Column("p", "p", "number"),
-    )
-    tables = []
-    for score in audited.scores:
-        if not score.by:
-            continue
-        rows = tuple({"name": name, **_slice(part)} for name, part in score.by.items())
-        tables.append(
-            Table(columns, rows, f"{score.name} by group", "p is not corrected for the number of groups.")
-        )
-    return tables
-
-
-def _length_chart(audited: Audited) -> Chart | None:
-    rows = []
-    for score in audited.scores:
-        if score.name == "length":
-            for key, value in score.details.items():
-                side, _, name = key.rpartition(".")
-                side = "human" if side == "reference" else "synthetic"
-                if name in ("p05", "p25", "p50", "p75", "p95"):
-                    rows.append({"share": int(name[1:]), "tokens": value, "side": side})
-    if not rows:
-        return None
-    return Chart(
-        "line",
-        tuple(rows),
-        "share",
-        "tokens",
-        "side",
-        title="Length of records",
-        x_title="percentile",
-        y_title="tokens",
-    )

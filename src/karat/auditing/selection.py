@@ -2,10 +2,11 @@
 
 Records are ordered by a hash of (seed, text, how often the text occurred before). That order is a
 simple random order which does not depend on the order of the file, and equal texts of two corpora
-fall on the same place. From it come three views of each corpus:
+fall on the same place. From it come five views of each corpus:
 
     all       every record
     records   the first n records, n the smaller number of both corpora
+    lengths   records of equal lengths: from each band of lengths as many of one side as of the other
     tokens    records until the smaller number of tokens of both corpora is reached, the last one cut
     bytes     records until the smaller number of bytes is reached, the last one kept whole
 
@@ -27,6 +28,7 @@ from karat.auditing.shards import OUT
 from karat.auditing.tokens import count_tokens, hash_strings, mix
 
 GROUPS = 20
+BANDS = 40
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,31 @@ class Selection:
     order: NDArray[np.int64]  # positions of records, first by hash
     keys: NDArray[np.uint64]  # the hash of each record, by position
     views: Mapping[str, tuple[Part, Part | None]]
+    banded: NDArray[np.int64] | None = None
+    """The order of the view `lengths`: matched records first, then the spare ones, then the rest."""
+    units: NDArray[np.int64] | None = None
+    """The number of the unit (item, prompt) of each record: its records are never in two groups."""
+
+    def rows(self, view: str) -> NDArray[np.int64]:
+        """Positions of records in the order of a view, of which its parts are runs."""
+        return self.banded if view == "lengths" and self.banded is not None else self.order
 
     def members(self, view: str, groups: int) -> NDArray[np.uint8]:
-        """uint8 [n], by position: rank modulo G, plus G for spare records; OUT for the rest."""
+        """uint8 [n], by position: rank (or unit) modulo G, plus G for spare records; OUT for the rest."""
         out = np.full(len(self.order), OUT, np.uint8)
         part, spare = self.views[view]
+        rows = self.rows(view)
         for piece, shift in ((part, 0), (spare, groups)):
             if piece is not None:
-                out[self.order[piece.start : piece.stop]] = np.arange(len(piece)) % groups + shift
+                chosen = rows[piece.start : piece.stop]
+                rank = np.arange(len(piece)) if self.units is None else self.units[chosen]
+                out[chosen] = rank % groups + shift
         return out
 
     def cuts(self, view: str) -> dict[int, int]:
         """Position -> number of tokens kept, for the records that are cut to size."""
         pieces = (piece for piece in self.views[view] if piece is not None and piece.last is not None)
-        return {int(self.order[piece.stop - 1]): int(piece.last or 0) for piece in pieces}
+        return {int(self.rows(view)[piece.stop - 1]): int(piece.last or 0) for piece in pieces}
 
 
 def survey(texts: pa.Array, *, tokenisers: tuple[str, ...]) -> Surveyed:
@@ -118,17 +131,30 @@ def select(
     *,
     keys: Sequence[NDArray[np.uint64]],
     views: Sequence[str],
+    units: Sequence[NDArray[np.uint64]] | None = None,
 ) -> tuple[Selection, ...]:
-    """Order both corpora and cut them to equal size in each view (all, records, tokens:NAME)."""
+    """Order both corpora and cut them to equal size in each view (all, records, lengths, tokens:NAME).
+
+    units: a hash of the item or prompt of each record, where several records belong together
+    """
     corpora = [candidate] if reference is None else [candidate, reference]
-    orders = [np.argsort(key, kind="stable") for key in keys]
+    numbers = None if units is None else unit_numbers(units)
+    if units is not None:  # records of one unit stand side by side
+        orders = [np.lexsort((key, mix(unit))) for key, unit in zip(keys, units, strict=True)]
+    else:
+        orders = [np.argsort(key, kind="stable") for key in keys]
     cut: list[dict[str, tuple[Part, Part | None]]] = [{} for _ in corpora]
+    bands = match_lengths(corpora, orders) if "lengths" in views and len(corpora) > 1 else None
     for view in views:
+        if view == "lengths" and bands is not None:
+            for found, (_, part, spare_part) in zip(cut, bands, strict=True):
+                found[view] = (part, spare_part)
+            continue
         for corpus, order, found, spare in zip(corpora, orders, cut, (False, True), strict=False):
             n = len(corpus)
             if view == "all" or reference is None:
                 found[view] = (Part(0, n), None)
-            elif view == "records":
+            elif view in ("records", "lengths"):  # where lengths have too little in common, equal records
                 size = min(map(len, corpora))
                 left = Part(size, 2 * size) if spare and 2 * size <= n else None
                 found[view] = (Part(0, size), left)
@@ -139,13 +165,59 @@ def select(
                 size = int(min(amount.sum() for amount in amounts))
                 amount = corpus.bytes if view == "bytes" else corpus.tokens[view[len("tokens:") :]]
                 found[view] = _equal(amount[order], size, spare, whole=view == "bytes")
-    return tuple(Selection(order, key, found) for order, key, found in zip(orders, keys, cut, strict=True))
+    return tuple(
+        Selection(
+            order, key, found, bands[i][0] if bands else None, numbers[i] if numbers is not None else None
+        )
+        for i, (order, key, found) in enumerate(zip(orders, keys, cut, strict=True))
+    )
+
+
+def unit_numbers(units: Sequence[NDArray[np.uint64]]) -> list[NDArray[np.int64]]:
+    """One number a record: units of all corpora in the order of a hash, equal units equal numbers."""
+    scattered = [mix(one) for one in units]
+    known = np.unique(np.concatenate(scattered))
+    return [np.searchsorted(known, one) for one in scattered]
+
+
+def match_lengths(
+    corpora: Sequence[Surveyed], orders: Sequence[NDArray[np.int64]]
+) -> list[tuple[NDArray[np.int64], Part, Part | None]] | None:
+    """For two corpora: an order that begins with records of equal lengths, that part, and a spare part.
+
+    Lengths in words are cut into at most 40 bands of equal numbers of records, and each band gives as many
+    records of one side as of the other, the first by hash. None where that would leave less than a quarter
+    of the smaller corpus: then the corpora have too little in common to be compared at equal lengths.
+    """
+    lengths = [one.tokens["word"][order] for one, order in zip(corpora, orders, strict=True)]
+    pooled = np.concatenate(lengths)
+    edges = np.unique(np.quantile(pooled, np.linspace(0, 1, BANDS + 1)[1:-1], method="lower"))
+    bands = [np.searchsorted(edges, one, side="left") for one in lengths]
+    counts = [np.bincount(band, minlength=len(edges) + 1) for band in bands]
+    wanted = np.minimum(*counts)
+    total = int(wanted.sum())
+    if total < 0.25 * min(map(len, lengths)) or total < 2:
+        return None
+    found = []
+    for side, (order, band) in enumerate(zip(orders, bands, strict=True)):
+        by_band = np.argsort(band, kind="stable")
+        starts = np.cumsum(counts[side]) - counts[side]
+        rank = np.empty(len(band), np.int64)  # how many of the band stand before a record
+        rank[by_band] = np.arange(len(band)) - np.repeat(starts, counts[side])
+        first = rank < wanted[band]
+        second = ~first & (rank < 2 * wanted[band])
+        full = side == 1 and int(second.sum()) == total
+        place = np.where(first, 0, np.where(second & full, 1, 2))
+        spare = Part(total, 2 * total) if full else None
+        found.append((order[np.argsort(place, kind="stable")], Part(0, total), spare))
+    return found
 
 
 def replicate_groups(selections: Sequence[Selection], view: str) -> int:
-    """G of a view: 20, or as many as its smallest part has records (at least 1)."""
-    parts = [part for one in selections for part in one.views[view]]
-    return max(1, min([GROUPS, *(len(part) for part in parts if part is not None)]))
+    """G of a view: 20, or as many as its smallest part has records or units (at least 1)."""
+    sizes = [len(part) for one in selections for part in one.views[view] if part is not None]
+    sizes += [len(np.unique(one.units)) for one in selections if one.units is not None]
+    return max(1, min([GROUPS, *sizes]))
 
 
 def _equal(amounts: NDArray[np.int64], size: int, spare: bool, *, whole: bool) -> tuple[Part, Part | None]:

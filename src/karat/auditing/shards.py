@@ -33,6 +33,8 @@ class Shard:
     sides: Mapping[str, int]  # view -> G: groups 0 .. G-1 are the corpus, G .. 2G-1 its spare records
     cuts: Mapping[str, Mapping[int, int]]  # view -> record -> number of tokens kept
     encoders: Mapping[str, Fitted] = field(default_factory=dict)
+    columns: Mapping[str, pa.Array] = field(default_factory=dict)  # further fields of the records, as asked
+    _vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
     _tokens: dict[tuple[str, str], Tokens] = field(default_factory=dict, repr=False, compare=False)
 
     def groups(self, need: Need) -> NDArray[np.uint8]:
@@ -48,6 +50,13 @@ class Shard:
         if self.labels is None:
             return np.full(len(self.ids), UNLABELLED, dtype=object)
         return np.array([UNLABELLED if one is None else one for one in self.labels], dtype=object)
+
+    def vectors(self, encoder: str) -> NDArray[np.float32]:
+        """float32 [n, d]: the vectors of all texts, made once for all that need them."""
+        if encoder not in self._vectors:
+            texts = [text or "" for text in self.texts.to_pylist()]
+            self._vectors[encoder] = self.encoders[encoder].encode(texts)
+        return self._vectors[encoder]
 
     def tokens(self, need: Need) -> Tokens:
         """The hashed tokens of all texts, the last record of the view cut to size; made once."""

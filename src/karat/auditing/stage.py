@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from karat import registry
 from karat.auditing import passes, summaries
-from karat.auditing.base import Fitted, Metric, Progress, compares
+from karat.auditing.base import Fitted, Metric, Progress
+from karat.auditing.choosing import choose, fields_of, split_by_kind
 from karat.auditing.findings import Corpus, findings
+from karat.auditing.judging import jury
+from karat.auditing.origin import provenance, with_baseline, without_names
 from karat.auditing.passes import Passed, Settings, Side
 from karat.auditing.result import Audited, Evidence, Score, Slice, Warned
 from karat.auditing.scoring import Judge, corrected, evidence_of
@@ -37,37 +41,55 @@ def audit(
     seed: int = 0,
     budget: Literal["small", "medium", "large"] = "medium",
     encoder: str = "lsa",
+    judge: str = "",
+    judged: Path | None = None,
+    margin: float = 0.1,
+    baseline: Path | None = None,
+    anonymous: bool = False,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    journal: Path | None = None,
+    cache: Path | None = None,
 ) -> Audited:
     """Score a corpus beside human data, with what each number would be by chance and at best.
 
-    metrics: parts as name or name:key=value; all that apply when none is named
-    by: a field; each metric is also given for the records of each of its values
+    metrics: parts as name or name:key=value, or a family such as lexical; all that apply when none is named
+    by: a field, lineage.generator or an attribute; each metric is also given for the records of each value
     mode: proper compares at equal sizes; paper uses the published definitions and sizes as they are
     seed: orders the records, and so decides which are compared where a corpus is larger
     budget: how much work goes into baselines: small, medium or large
     encoder: what turns texts into vectors for metrics that need them
+    judge: a provider that answers questions about records, for metrics that need one; answers are kept
+    judged: a file with `id` and `answer` given by people, which validates the judge and corrects its rates
+    margin: sides that differ by less than this share of the reference count as the same
+    baseline: result.json of an earlier audit; each score then has a drift, for --fail-if
+    anonymous: replace the names of annotators and raters by numbers
     executor: where the work runs; this process when not given
+    journal: folder in which the answers of the judge are kept
+    cache: folder in which vectors of encoders with weights of their own are kept
     progress: called with a name, steps done and steps in all
     Raises BadSetting, UnknownPart or NotEnoughData.
     """
     started = time.perf_counter()
     settings = _settings(mode, seed, budget, encoder, executor, progress)
-    if len(candidate) == 0 or (reference is not None and len(reference) == 0):
-        empty = candidate.path if len(candidate) == 0 else str(reference and reference.path)
-        raise NotEnoughData(f"{empty}: no records to audit; check the file and the conditions")
-    labels = _has_labels(candidate)
-    chosen, skipped = _choose(metrics, mode, labels=labels, reference=reference is not None)
+    if margin <= 0:
+        raise BadSetting(f"margin is {margin}; give the share of the reference that still counts as the same")
+    asked = jury(judge, truth=judged, journal=journal, seed=seed, progress=progress) if judge else None
+    if asked is None and judged is not None:
+        raise BadSetting("--judged validates a judge; name one with --judge PROVIDER")
+    settings = replace(settings, cache=cache, judge=asked)
+    candidate, reference, note = _corpora(candidate, reference, anonymous)
+    chosen, skipped = choose(metrics, candidate, reference, mode=mode, judged=bool(judge))
     sides = [Side.of(candidate)] + ([Side.of(reference)] if reference is not None else [])
     measured = _measure(sides, chosen, settings)
-    scores = corrected(measured.scores)
+    scores = corrected(measured.scores, margin=margin)
+    scores = scores if baseline is None else with_baseline(scores, baseline)
     if by is not None:
         scores = _sliced(candidate, reference, by, chosen, scores, settings, measured.passed.encoders)
     corpora = [
         Corpus(side.source, side.ids, surveyed) for side, surveyed in zip(sides, measured.passed.surveys)
     ]
-    warnings = findings(corpora[0], corpora[1] if len(corpora) > 1 else None)
+    warnings = note + findings(corpora[0], corpora[1] if len(corpora) > 1 else None, measured.passed)
     return Audited(
         candidate=sides[0].source,
         reference=sides[1].source if len(sides) > 1 else None,
@@ -79,8 +101,27 @@ def audit(
         mode=mode,
         seed=seed,
         groups=max(measured.passed.groups.values()),
+        margin=margin,
+        provenance=provenance(candidate, reference),
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+def _corpora(
+    candidate: Records, reference: Records | None, anonymous: bool
+) -> tuple[Records, Records | None, tuple[Warned, ...]]:
+    """Both corpora as they are compared: model and human rows of one file apart, names left out if asked."""
+    note: tuple[Warned, ...] = ()
+    if reference is None and (both := split_by_kind(candidate)) is not None:
+        kinds = f"its {len(both[0]):,} model rows are compared with its {len(both[1]):,} human rows"
+        note = (Warned("split_by_kind", f"{candidate.path}: {kinds}"),)
+        candidate, reference = both
+    if anonymous:
+        candidate, reference = without_names(candidate, reference)
+    if len(candidate) == 0 or (reference is not None and len(reference) == 0):
+        empty = candidate.path if len(candidate) == 0 else str(reference and reference.path)
+        raise NotEnoughData(f"{empty}: no records to audit; check the file and the conditions")
+    return candidate, reference, note
 
 
 @dataclass(frozen=True)
@@ -102,47 +143,6 @@ def _settings(
     spec = encoder if isinstance(encoder, str) else registry.spec_of(encoder)
     runner: Executor = executor or registry.make("executors", "local")
     return Settings(mode, seed, budget, trials, fit_on, spec, runner, progress or (lambda *_: None))
-
-
-# ------------------------------------------------------------------------------- which metrics run
-
-
-def _choose(
-    metrics: Sequence[str | Metric] | str, mode: str, *, labels: bool, reference: bool
-) -> tuple[tuple[Metric, ...], dict[str, str]]:
-    """The metrics to compute, and why others are not. One that was asked for by name must be possible."""
-    named = bool(metrics)
-    made: tuple[Metric, ...] = registry.make_all("metrics", metrics if named else registry.names("metrics"))
-    chosen: list[Metric] = []
-    skipped: dict[str, str] = {}
-    for metric in made:
-        name = registry.name_of(metric)
-        reason = ""
-        if metric.needs_labels and not labels:
-            reason = "needs a label on each record"
-        elif metric.needs_reference and not reference:
-            reason = "needs a reference"
-        elif not named and not metric.default:
-            reason = "runs when it is asked for by name"
-        if reason and named:
-            raise BadSetting(f"metric {name!r} {reason}; leave it out or bring what it needs")
-        if reason:
-            skipped[name] = reason
-        elif metric not in chosen:
-            chosen.append(_as_published(metric) if mode == "paper" else metric)
-    return tuple(chosen), skipped
-
-
-def _as_published(metric: Metric) -> Metric:
-    """The metric with its published settings; a setting that the user changed stays as it is."""
-    default = type(metric)()
-    kept = {k: v for k, v in metric.paper.items() if getattr(metric, k) == getattr(default, k)}
-    return replace(metric, **kept)
-
-
-def _has_labels(records: Records) -> bool:
-    labels = records.labels()
-    return labels is not None and any(label is not None for label in labels)
 
 
 def _measure(
@@ -193,25 +193,37 @@ def _sliced(
     encoders: dict[str, Fitted],
 ) -> tuple[Score, ...]:
     """The same metrics on the records of each value of a field, for the most frequent values."""
-    mine = np.array([str(value) for value in candidate.column(by)], dtype=object)
+    split = fields_of(candidate, by)
+    if split is None:
+        candidate.column(by)  # raises, naming the fields there are
+        raise AssertionError(by)
+    mine = np.array(split, dtype=object)
     theirs = None
-    if reference is not None and reference.has(by):
-        theirs = np.array([str(value) for value in reference.column(by)], dtype=object)
+    if reference is not None:
+        values = fields_of(reference, by)
+        theirs = None if values is None else np.array(values, dtype=object)
+        if theirs is None or not np.isin(theirs, mine).any():
+            # the field splits one side only (a generator, a model): each value is held against all human data
+            theirs = np.full(len(reference), None, dtype=object)
     names, counts = np.unique(mine, return_counts=True)
     common = sorted(str(name) for name in names[np.argsort(-counts, kind="stable")[:_MAX_GROUPS]])
-    inside = [metric for metric in metrics if metric.by_label and not (compares(metric) and theirs is None)]
+    inside = [
+        metric for metric in metrics if metric.by_label and not (metric.needs_reference and theirs is None)
+    ]
     places = [i for i, metric in enumerate(metrics) if metric in inside]
     quiet = replace(settings, trials=0, budget="small", progress=lambda *_: None)
     slices: list[dict[str, Slice]] = [{} for _ in scores]
     for done, name in enumerate(common):
         settings.progress(f"by {by}", done, len(common))
         sides = [Side.of(candidate.where(mine == name))]
-        if reference is not None and theirs is not None and (theirs == name).any():
-            sides.append(Side.of(reference.where(theirs == name)))
+        if reference is not None and theirs is not None:
+            inside_too = (theirs == name) | (theirs == None)  # noqa: E711
+            if inside_too.any():
+                sides.append(Side.of(reference.where(inside_too)))
         able = [m for m in inside if len(sides) > 1 or not m.needs_reference]
         found = _measure(sides, able, quiet, encoders).scores if able else ()
         for i, metric in zip(places, inside):
             if metric in able:
                 s = found[able.index(metric)]
                 slices[i][name] = Slice(s.value, s.interval, s.reference, s.difference, s.p, s.n)
-    return tuple(replace(score, by=part) for score, part in zip(scores, slices))
+    return tuple(replace(score, by={**score.by, **part}) for score, part in zip(scores, slices))

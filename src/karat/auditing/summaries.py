@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from karat.auditing import tokens as token_tools
 from karat.auditing.base import Masks, Need, Values
+from karat.auditing.columns import ColumnsKind
 from karat.auditing.grams import GramKeys, StackedGrams, stack_grams
 from karat.auditing.postings import PostingsPart, StackedPostings, collect_postings, stack_postings
 from karat.auditing.shards import OUT, UNLABELLED, Shard
 from karat.auditing.vectors import Embeddings as Embeddings
-from karat.auditing.vectors import EmbeddingsKind
+from karat.auditing.vectors import EmbeddingsKind, MomentsKind, VectorsKind
 
 
 class Stacked(Protocol):
@@ -330,6 +331,9 @@ KINDS: dict[str, Kind] = {
     "sample": SampleKind(),
     "labels": LabelsKind(),
     "embeddings": EmbeddingsKind(),
+    "moments": MomentsKind(),
+    "vectors": VectorsKind(),
+    "columns": ColumnsKind(),
 }
 
 

@@ -14,6 +14,12 @@ class Annotation:
     forms: ClassVar[tuple[tuple[str, ...], ...]] = (("item_id", "text", "label", "annotator"),)
     optional: ClassVar[tuple[str, ...]] = ("annotator_kind", "sample_id")
     label: ClassVar[str | None] = "label"
+    wide: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    unit: ClassVar[str | None] = "item_id"
+
+    def explode(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the records that one row of a file holds: itself."""
+        return [row]
 
     def normalise(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row as it is."""

@@ -14,6 +14,12 @@ class Classification:
     forms: ClassVar[tuple[tuple[str, ...], ...]] = (("text", "label"),)
     optional: ClassVar[tuple[str, ...]] = ()
     label: ClassVar[str | None] = "label"
+    wide: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    unit: ClassVar[str | None] = None
+
+    def explode(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the records that one row of a file holds: itself."""
+        return [row]
 
     def normalise(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row as it is."""

@@ -17,6 +17,12 @@ class Preference:
     )
     optional: ClassVar[tuple[str, ...]] = ("shown_first",)
     label: ClassVar[str | None] = "choice"
+    wide: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    unit: ClassVar[str | None] = "prompt"
+
+    def explode(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the records that one row of a file holds: itself."""
+        return [row]
 
     def normalise(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the row as it is; the two forms stay apart, since ties exist only in the second."""

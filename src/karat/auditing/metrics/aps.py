@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +22,16 @@ class Aps(Metric):
 
     encoder: str = ""
 
-    size: ClassVar[View] = "records"
+    family: ClassVar[str] = "embedding"
+    misleads: ClassVar[str] = (
+        "It depends on the encoder, and cosines of two encoders cannot be compared; a corpus on one "
+        "topic is close by right."
+    )
+    cost: ClassVar[str] = "O(n d) after encoding"
+    cure: ClassVar[Mapping[str, str]] = {
+        "higher": "Widen topics and styles by attributes or by human exemplars."
+    }
+    size: ClassVar[View] = "lengths"
     bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
     higher: ClassVar[str] = "more alike"
     source: ClassVar[str] = "Yu et al. 2023 (AttrPrompt), average pairwise sample similarity"

@@ -20,7 +20,12 @@ class ApsInter(Metric):
 
     encoder: str = ""
 
-    size: ClassVar[View] = "records"
+    family: ClassVar[str] = "embedding"
+    misleads: ClassVar[str] = (
+        "It depends on the encoder; far-apart classes make it low whatever the texts are."
+    )
+    cost: ClassVar[str] = "O(n d) after encoding"
+    size: ClassVar[View] = "lengths"
     bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
     needs_labels: ClassVar[bool] = True
     by_label: ClassVar[bool] = False

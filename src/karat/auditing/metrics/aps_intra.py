@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +20,13 @@ class ApsIntra(Metric):
 
     encoder: str = ""
 
-    size: ClassVar[View] = "records"
+    family: ClassVar[str] = "embedding"
+    misleads: ClassVar[str] = "It depends on the encoder; with few records a label it is rough."
+    cost: ClassVar[str] = "O(n d) after encoding"
+    cure: ClassVar[Mapping[str, str]] = {
+        "higher": "Vary texts within each class by attributes (subtopic, style)."
+    }
+    size: ClassVar[View] = "lengths"
     bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
     needs_labels: ClassVar[bool] = True
     by_label: ClassVar[bool] = False

@@ -32,6 +32,17 @@ class CompressionRatio(Metric):
     order: Literal["hash", "file"] = "hash"
     limit: int = 4_000_000
 
+    family: ClassVar[str] = "repetition"
+    misleads: ClassVar[str] = (
+        "It depends on codec, level, window and order of records, all of which stand in the "
+        "signature; gzip sees only 32 KB."
+    )
+    cost: ClassVar[str] = "O(bytes) of the first 4 MB by hash"
+    cure: ClassVar[Mapping[str, str]] = {
+        "higher": (
+            "Remove near-duplicates and vary the prompts: much of the text can be foretold from the rest."
+        )
+    }
     size: ClassVar[View] = "bytes"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     permutations: ClassVar[int] = 20

@@ -23,6 +23,14 @@ class DistinctN(Metric):
     n: int = 2
     tokens: str = "word"
 
+    family: ClassVar[str] = "lexical"
+    misleads: ClassVar[str] = (
+        "It falls as a corpus grows; figures at different sizes cannot be compared. Noise raises it."
+    )
+    cost: ClassVar[str] = "O(tokens), one 64-bit key an n-gram"
+    cure: ClassVar[Mapping[str, str]] = {
+        "lower": "Steer topics and styles by attributes, and remove near-duplicates."
+    }
     size: ClassVar[View] = "tokens"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     paper: ClassVar[Mapping[str, Setting]] = {"tokens": "whitespace"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,14 @@ class DuplicateShare(Metric):
 
     normalise: bool = False
 
+    source: ClassVar[str] = "Lee et al. 2022, Deduplicating training data"
+    family: ClassVar[str] = "repetition"
+    misleads: ClassVar[str] = (
+        "Short texts coincide by chance, also in human data; copies that differ in one word are not "
+        "seen (near_duplicate_share)."
+    )
+    cost: ClassVar[str] = "O(records), one 64-bit hash a record"
+    cure: ClassVar[Mapping[str, str]] = {"higher": "Drop copies: karat curate --filters exact_duplicates."}
     size: ClassVar[View] = "records"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     share: ClassVar[bool] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +20,15 @@ class LabelBalance(Metric):
     against it. Records without a label are left out. Beside it: the share of the largest label.
     """
 
+    family: ClassVar[str] = "label"
+    misleads: ClassVar[str] = (
+        "An even spread is not a good one where the task is uneven: compare with human data."
+    )
+    cost: ClassVar[str] = "O(records)"
+    cure: ClassVar[Mapping[str, str]] = {
+        "higher": "Draw labels with the human shares if the model will meet human shares.",
+        "lower": "Ask for the missing labels by name; a class that is rare or absent cannot be learnt.",
+    }
     size: ClassVar[View] = "records"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     needs_labels: ClassVar[bool] = True

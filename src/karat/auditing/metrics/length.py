@@ -23,6 +23,19 @@ class Length(Metric):
 
     tokens: str = "word"
 
+    family: ClassVar[str] = "size"
+    misleads: ClassVar[str] = (
+        "Lengths follow the prompt (an asked length, a token limit), so a difference may be of the "
+        "recipe and not of the model."
+    )
+    cost: ClassVar[str] = "O(tokens)"
+    cure: ClassVar[Mapping[str, str]] = {
+        "higher": (
+            "Ask for lengths drawn from the human data (recipe attributed) or keep records of matching "
+            "lengths."
+        ),
+        "lower": "Ask for lengths drawn from the human data (recipe attributed) or raise the token limit.",
+    }
     size: ClassVar[View] = "records"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     paper: ClassVar[Mapping[str, Setting]] = {"tokens": "whitespace"}

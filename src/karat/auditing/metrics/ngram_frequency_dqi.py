@@ -23,6 +23,12 @@ class NgramFrequencyDqi(Metric):
     n: int = 1
     tokens: str = "word"
 
+    family: ClassVar[str] = "repetition"
+    misleads: ClassVar[str] = (
+        "It grows with the corpus (421 to 157,947 from words to trigrams on one set); only equal "
+        "sizes compare."
+    )
+    cost: ClassVar[str] = "O(tokens)"
     size: ClassVar[View] = "tokens"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     paper: ClassVar[Mapping[str, Setting]] = {"tokens": "whitespace"}

@@ -23,6 +23,12 @@ class NgramFrequencyMean(Metric):
     n: int = 3
     tokens: str = "word"
 
+    family: ClassVar[str] = "repetition"
+    misleads: ClassVar[str] = (
+        "It is 1 / distinct_n of the same order, and grows with the corpus; other code means other "
+        "things by INGF."
+    )
+    cost: ClassVar[str] = "O(tokens)"
     size: ClassVar[View] = "tokens"
     bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
     paper: ClassVar[Mapping[str, Setting]] = {"tokens": "whitespace"}

@@ -23,6 +23,9 @@ class NgramFrequencySimpson(Metric):
     n: int = 3
     tokens: str = "word"
 
+    family: ClassVar[str] = "repetition"
+    misleads: ClassVar[str] = "Frequent function words dominate it; it hardly sees rare repeats."
+    cost: ClassVar[str] = "O(tokens)"
     size: ClassVar[View] = "tokens"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     paper: ClassVar[Mapping[str, Setting]] = {"tokens": "whitespace"}

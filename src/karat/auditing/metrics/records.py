@@ -13,6 +13,11 @@ from karat.auditing.summaries import Lengths
 class Records(Metric):
     """The number of records."""
 
+    family: ClassVar[str] = "size"
+    misleads: ClassVar[str] = (
+        "Nothing by itself: more records are not more information, see distinct_n and duplicate_share."
+    )
+    cost: ClassVar[str] = "O(1)"
     size: ClassVar[View] = "all"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     tested: ClassVar[bool] = False

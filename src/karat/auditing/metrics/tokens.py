@@ -19,6 +19,9 @@ class Tokens(Metric):
 
     tokens: str = "word"
 
+    family: ClassVar[str] = "size"
+    misleads: ClassVar[str] = "Tokens of two tokenisers or languages cannot be compared."
+    cost: ClassVar[str] = "O(tokens)"
     size: ClassVar[View] = "all"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     tested: ClassVar[bool] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,7 +35,19 @@ class TwoSampleAuc(Metric):
     folds: int = 5
     trials: int = 0
 
-    size: ClassVar[View] = "records"
+    family: ClassVar[str] = "difference"
+    misleads: ClassVar[str] = (
+        "Formatting (case, quotes, final stops) can carry it alone: read the telling features before "
+        "concluding. An AUC near 1 does not say that the texts are bad."
+    )
+    cost: ClassVar[str] = "O(tokens + n^2) of at most 2,000 to 20,000 records a side"
+    cure: ClassVar[Mapping[str, str]] = {
+        "higher": (
+            "Clean what the telling features show (boiler-plate, formatting), and order by likeness: "
+            "karat curate --order human_likeness."
+        )
+    }
+    size: ClassVar[View] = "lengths"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     needs_reference: ClassVar[bool] = True
     higher: ClassVar[str] = "easier to tell from human text"

@@ -19,6 +19,15 @@ class Vocabulary(Metric):
 
     tokens: str = "word"
 
+    family: ClassVar[str] = "lexical"
+    misleads: ClassVar[str] = (
+        "It grows with the number of tokens, so it is compared at equal tokens only; typing errors "
+        "and names count as variety."
+    )
+    cost: ClassVar[str] = "O(tokens)"
+    cure: ClassVar[Mapping[str, str]] = {
+        "lower": "Steer topics and styles by attributes, raise the temperature, or mix several generators."
+    }
     size: ClassVar[View] = "tokens"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     paper: ClassVar[Mapping[str, Setting]] = {"tokens": "whitespace"}
