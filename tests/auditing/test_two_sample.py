@@ -183,7 +183,7 @@ class TestMetric:
         assert score.p is not None and score.p < 1e-6
         assert score.n < 250, "only records of equal lengths are compared"
         assert "records-of-equal-lengths" in score.signature
-        for part in ("sample:250", "model:ridge", "null:30 refits", "folds:5"):
+        for part in (f"sample:{score.n}", "model:ridge", "null:30 refits", "folds:5"):
             assert part in score.signature
         assert "delve" in score.note
         assert score.details["synthetic.delve"] == pytest.approx(1.0, abs=1e-4)

@@ -92,6 +92,23 @@ class Score:
             return self.cures.get("higher", "")
         return self.cures.get("higher" if self.difference > 0 else "lower", "")
 
+    @property
+    def finding(self) -> str:
+        """What the score says, in one sentence with its figures."""
+        if self.value is None:
+            return f"{self.name} has no value here" + (f": {self.note}" if self.note else "")
+        said = f"{self.name} is {number(self.value)}"
+        if self.reference is not None:
+            said += f", human data has {number(self.reference)}"
+        elif self.chance is not None:
+            said += f", chance gives {number(self.chance)}"
+        if self.effect is not None and self.effect_name in ("odds_ratio", "ratio"):
+            words = {"odds_ratio": "times the odds", "ratio": "times as much"}[self.effect_name]
+            said += f" ({number(self.effect)} {words})"
+        if self.verdict == "open" and self.detectable is not None:
+            said += f"; a true difference of {number(self.detectable)} would be found four times in five"
+        return said
+
     def __str__(self) -> str:
         parts = [f"{self.signature} = {number(self.value)}"]
         if self.interval is not None:
@@ -166,8 +183,18 @@ class Audited:
                     found[one.id] = one
         return tuple(found.values())
 
-    def why(self, id: str) -> tuple[str, ...]:
-        """Return every reason for which a record is named in this audit; empty if it is not."""
+    def why(self, name: str) -> tuple[str, ...]:
+        """Return why a metric says what it says, or every reason for which a record is named.
+
+        For a metric: the finding, its note, what to do about it, and the records that show it most.
+        For the id of a record: its reasons and warnings; empty if it is not named in this audit.
+        """
+        if any(score.name == name.partition(":")[0] for score in self.scores):
+            score = self.score(name)
+            said = [score.finding, score.note, score.advice and f"what to do: {score.advice}"]
+            said += [f"{one.id}: {one.reason}" for one in self.evidence if one.metric == score.name]
+            return tuple(filter(None, said))
+        id = name
         reasons = [f"{one.metric}: {one.reason}" for one in self.evidence if one.id == id]
         reasons += [f"{warned.code}: {warned.message}" for warned in self.warnings if id in warned.records]
         return tuple(reasons)

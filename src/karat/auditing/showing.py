@@ -21,6 +21,12 @@ _COLUMNS = (
     ),
     Column("chance", "by chance", "number", "What both sides would get if they came from one pool"),
     Column("best", "at best", "number", "What an independent human sample of the same size gets"),
+    Column(
+        "verdict",
+        "verdict",
+        "text",
+        "differs: flagged; same: shown to lie within the margin; open: too few records to say",
+    ),
 )
 
 
@@ -41,16 +47,9 @@ def blocks(audited: Audited) -> list[Any]:
         found.append(
             Note("Published definitions: whitespace tokens, gzip, sizes as they are. Compare no two sizes.")
         )
-    found.append(
-        Table(
-            _COLUMNS,
-            tuple(map(_row, audited.scores)),
-            "Scores",
-            "Flagged rows differ from human data by more than chance explains (Holm, 5%)."
-            if audited.reference
-            else "Without a reference no value has a human one beside it.",
-        )
-    )
+    if flagged:
+        found.append(_findings(audited, flagged))
+    found.extend(_score_tables(audited))
     found.extend(_by_tables(audited))
     chart = _length_chart(audited)
     if chart is not None:
@@ -67,6 +66,63 @@ def blocks(audited: Audited) -> list[Any]:
     return found
 
 
+_TITLES = {
+    "size": "Size",
+    "lexical": "Words",
+    "repetition": "Repetition",
+    "embedding": "Meaning (embeddings)",
+    "difference": "Distance to human data",
+    "contamination": "Contamination",
+    "label": "Labels",
+    "annotation": "Annotations",
+    "preference": "Preferences",
+    "instruction": "Instructions",
+    "dialogue": "Dialogues",
+    "attribute": "Attributes",
+    "discourse": "Discourse",
+}
+
+
+def _findings(audited: Audited, flagged: list[Score]) -> Table:
+    """Each flagged difference in a sentence, what to do about it, and the records that show it most."""
+    columns = (
+        Column("name", "metric"),
+        Column("finding", "finding"),
+        Column("cure", "what to do"),
+        Column("records", "records to look at"),
+    )
+    rows = []
+    for score in sorted(flagged, key=lambda one: (one.p_holm or 0.0, one.name)):
+        shown = [one.id for one in audited.evidence if one.metric == score.name][:3]
+        rows.append(
+            {
+                "name": score.name,
+                "finding": score.finding,
+                "cure": score.advice or "–",
+                "records": ", ".join(shown) or "–",
+            }
+        )
+    return Table(columns, tuple(rows), "Findings", "Flagged by Holm's test at 5%, the surest first.")
+
+
+def _score_tables(audited: Audited) -> list[Table]:
+    """The scores, one table a family."""
+    note = (
+        "Flagged rows differ from human data by more than chance explains (Holm, 5%)."
+        if audited.reference
+        else "Without a reference no value has a human one beside it."
+    )
+    families: dict[str, list[Score]] = {name: [] for name in _TITLES}
+    for score in audited.scores:
+        families.setdefault(score.family, []).append(score)
+    tables: list[Table] = []
+    for family, scores in families.items():
+        if scores:
+            title = _TITLES.get(family, family)
+            tables.append(Table(_COLUMNS, tuple(map(_row, scores)), title, "" if tables else note))
+    return tables
+
+
 def _row(score: Score) -> dict[str, Any]:
     return {
         "name": score.name,
@@ -80,6 +136,7 @@ def _row(score: Score) -> dict[str, Any]:
         "_help": " ".join(filter(None, [score.help, f"Higher: {score.higher}." if score.higher else ""])),
         "_signature": score.signature,
         "_note": score.note,
+        "verdict": score.verdict or None,
         "_flag": "differs" if score.flagged else False,
     }
 

@@ -21,6 +21,7 @@ from karat.auditing.passes import Passed, Settings, Side
 from karat.auditing.result import Audited, Evidence, Score, Slice, Warned
 from karat.auditing.scoring import Judge, corrected, evidence_of
 from karat.auditing.selection import Selection
+from karat.auditing.showcase import records_that_show
 from karat.errors import BadSetting, NotEnoughData
 from karat.executors.base import Executor
 from karat.records import Records
@@ -95,7 +96,7 @@ def audit(
         reference=sides[1].source if len(sides) > 1 else None,
         scores=scores,
         warnings=warnings + measured.warnings,
-        evidence=measured.evidence,
+        evidence=_shown(measured, scores),
         samples=_samples(sides, measured.passed.selections),
         skipped=skipped,
         mode=mode,
@@ -122,6 +123,17 @@ def _corpora(
         empty = candidate.path if len(candidate) == 0 else str(reference and reference.path)
         raise NotEnoughData(f"{empty}: no records to audit; check the file and the conditions")
     return candidate, reference, note
+
+
+def _shown(measured: _Measured, scores: Sequence[Score]) -> tuple[Evidence, ...]:
+    """The records that show each flagged difference, before those of metrics that found none."""
+    flagged = {score.name for score in scores if score.flagged}
+    named = {one.metric for one in measured.evidence}
+    found = list(measured.evidence)
+    for score in scores:
+        if score.flagged and score.name not in named:
+            found += records_that_show(score, measured.passed)
+    return tuple(sorted(found, key=lambda one: one.metric not in flagged))
 
 
 @dataclass(frozen=True)
