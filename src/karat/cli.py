@@ -164,6 +164,8 @@ def _execute(call: Call, fields: dict[str, dict[str, str]]) -> None:
             placed["progress"] = progress
         if "journal" in taken:
             placed["journal"] = _journal(run, command.name, fresh)
+        if "cache" in taken:
+            placed["cache"] = run.work("vectors")
         if not command.kept:
             result = call.stage(**settings, **placed)
         else:
@@ -238,7 +240,7 @@ def show_part(
             "summary": found.summary,
             "text": found.text,
         }
-        shown |= {"settings": settings, "spec": found.spec, "signature": signature}
+        shown |= {"settings": settings, "spec": found.spec, "signature": signature, **_facts(cls)}
         shown |= {"module": found.module, "source": source}
         console.write_json({"karat": __version__, "command": "show", **shown})
         return
@@ -246,10 +248,19 @@ def show_part(
     if settings:
         rows = [(s["name"], s["type"], "(needed)" if s["required"] else s["default"]) for s in settings]
         console.table([("setting", "text"), ("type", "text"), ("default", "text")], rows)
+    for fact, said in _facts(cls).items():
+        sys.stdout.write(f"{fact:<10} {said}\n")
     sys.stdout.write(f"write      {found.spec}\n")
     if signature:
         sys.stdout.write(f"signature  {signature}\n")
-    sys.stdout.write(f"source     {source}\n")
+    sys.stdout.write(f"file       {source}\n")
+
+
+def _facts(part: type[Any]) -> dict[str, str]:
+    """What a part says of itself besides its docstring: metrics name source, cost and when they mislead."""
+    names = {"family": "family", "higher": "higher", "misleads": "misleads", "cost": "cost", "source": "from"}
+    found = {shown: getattr(part, name, "") for name, shown in names.items()}
+    return {shown: said for shown, said in found.items() if isinstance(said, str) and said}
 
 
 def report_results(
