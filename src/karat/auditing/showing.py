@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from karat.auditing.result import ALPHA, Audited, Score, _finite, _pair, _slice
-from karat.blocks import Chart, Column, Example, Examples, Headline, Level, Note, Table
+from karat.blocks import Chart, Column, Example, Examples, Headline, Level, Line, Note, Table
 
 _COLUMNS = (
     Column("name", "metric"),
@@ -21,12 +21,6 @@ _COLUMNS = (
     ),
     Column("chance", "by chance", "number", "What both sides would get if they came from one pool"),
     Column("best", "at best", "number", "What an independent human sample of the same size gets"),
-    Column(
-        "verdict",
-        "verdict",
-        "text",
-        "differs: flagged; same: shown to lie within the margin; open: too few records to say",
-    ),
 )
 
 
@@ -49,6 +43,9 @@ def blocks(audited: Audited) -> list[Any]:
         )
     if flagged:
         found.append(_findings(audited, flagged))
+    if tested:
+        found.append(_unflagged(audited, tested))
+    found.extend(filter(None, [_difference_chart(audited)]))
     found.extend(_score_tables(audited))
     found.extend(_by_tables(audited))
     chart = _length_chart(audited)
@@ -64,6 +61,17 @@ def blocks(audited: Audited) -> list[Any]:
             Examples(tuple(rows), "Records", "First the records that tell most, then a few as they come.")
         )
     return found
+
+
+def _unflagged(audited: Audited, tested: list[Score]) -> Note:
+    """What is shown to be the same, and what is only not shown to differ: two different things."""
+    names = {
+        verdict: ", ".join(score.name for score in tested if score.verdict == verdict)
+        for verdict in ("same", "open")
+    }
+    said = f"Shown to be the same within {audited.margin:.0%} of the human value: {names['same'] or 'none'}."
+    said += f" Open (neither a difference nor sameness is shown): {names['open'] or 'none'}."
+    return Note(said)
 
 
 _TITLES = {
@@ -123,6 +131,46 @@ def _score_tables(audited: Audited) -> list[Table]:
     return tables
 
 
+_FARTHEST = 200  # per cent; what lies farther would squeeze all others into a line
+
+
+def _difference_chart(audited: Audited) -> Chart | None:
+    """How far each metric lies from human data, as a share of the human value, with its interval."""
+    rows, far = [], []
+    for score in audited.scores:
+        human, ends = score.reference, score.difference_interval
+        if score.difference is None or ends is None or not human or score.p is None:
+            continue
+        scale = 100 / abs(human)
+        if max(map(abs, (score.difference, *ends))) * scale > _FARTHEST:
+            far.append(score.name)
+            continue
+        rows.append(
+            {
+                "metric": score.name,
+                "difference": score.difference * scale,
+                "low": ends[0] * scale,
+                "high": ends[1] * scale,
+            }
+        )
+    if len(rows) < 3:
+        return None
+    note = f"Beside the line of human data: the margin of ±{audited.margin:.0%}."
+    note += f" Farther away, and left out: {', '.join(far)}." if far else ""
+    return Chart(
+        "point",
+        tuple(sorted(rows, key=lambda row: -abs(float(row["difference"])))),
+        "metric",
+        "difference",
+        low="low",
+        high="high",
+        title="Distance from human data, in per cent of the human value",
+        y_title="candidate minus human, % of the human value",
+        note=note,
+        lines=(Line(0.0, "human"), Line(100 * audited.margin, ""), Line(-100 * audited.margin, "")),
+    )
+
+
 def _row(score: Score) -> dict[str, Any]:
     return {
         "name": score.name,
@@ -136,7 +184,6 @@ def _row(score: Score) -> dict[str, Any]:
         "_help": " ".join(filter(None, [score.help, f"Higher: {score.higher}." if score.higher else ""])),
         "_signature": score.signature,
         "_note": score.note,
-        "verdict": score.verdict or None,
         "_flag": "differs" if score.flagged else False,
     }
 
