@@ -55,13 +55,19 @@ def without_names(candidate: Records, reference: Records | None) -> tuple[Record
             {str(v) for side in sides if side.has(field) for v in side.column(field) if v is not None}
         )
         number = {name: f"{field} {i}" for i, name in enumerate(names, 1)}
-        sides = [
-            side.with_column(field, [None if v is None else number[str(v)] for v in side.column(field)])
-            if side.has(field)
-            else side
-            for side in sides
-        ]
+        sides = [_numbered(side, field, number) if side.has(field) else side for side in sides]
     return sides[0], sides[1] if len(sides) > 1 else None
+
+
+def _numbered(records: Records, field: str, number: dict[str, str]) -> Records:
+    """The records with numbers for names, also at the end of ids, where rows of several records have them."""
+    names = [None if value is None else str(value) for value in records.column(field)]
+    ids = [
+        f"{one.removesuffix(name)}{number[name]}" if name and one.endswith(f"/{name}") else one
+        for one, name in zip(records.ids, names)
+    ]
+    given = [None if name is None else number[name] for name in names]
+    return records.with_column(field, given).with_column("id", ids)
 
 
 def with_baseline(scores: Sequence[Score], path: Path) -> tuple[Score, ...]:
