@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from karat.auditing.grams import GramKeys, stack_grams
+from karat.auditing.grams import GramKeys, Ranges, added, count_range, stack_grams
+from karat.executors.base import tree_reduce
 
 
 def _world(seed: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,3 +79,25 @@ def test_nothing_at_all() -> None:
     grams = stack_grams([empty], [0], 3).window(0, 3)
     masks = np.ones((2, 3), bool)
     assert [0, 0] == list(grams.types(masks)) == list(grams.count(masks)) == list(grams.squares(masks))
+
+
+@pytest.mark.parametrize("size", [1 << 21, 64])
+@pytest.mark.parametrize("filed", [False, True])
+def test_runs_in_files_and_ranges_change_nothing(size: int, filed: bool, tmp_path: Path) -> None:
+    """Runs packed, in files and counted range by range give the tables of one sort, to the last digit."""
+    one, g1 = _world(5, 6)
+    other, g2 = _world(6, 6)
+    other = np.concatenate([one[:2000], other[:2000]])
+    expected = stack_grams([GramKeys.of(one, g1), GramKeys.of(other, g2)], [0, 6], 18).whole
+    packed = []
+    for hashes, groups in ((one, g1), (other, g2)):
+        pieces = [GramKeys.of(hashes[at : at + 700], groups[at : at + 700]) for at in range(0, 4000, 700)]
+        pieces[2] = pieces[2].packed(str(tmp_path) if filed else None)
+        whole = reduce(GramKeys.merged, pieces).packed(str(tmp_path) if filed else None)
+        assert (0 == whole.nbytes) is filed
+        packed.append(whole)
+    ranges = Ranges(tuple(packed), (0, 6), size)
+    found = tree_reduce((count_range(ranges, i, groups=18) for i in range(len(ranges))), added)
+    assert (size == 64) is (len(ranges) > 16)
+    for name in ("totals", "sets", "sizes", "gram"):
+        assert np.array_equal(getattr(expected, name), getattr(found, name)), name
