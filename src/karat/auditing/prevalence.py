@@ -150,7 +150,7 @@ def confusion_corrected(
     to [0, 1] only at the end: draws that were kept on the simplex would crowd at its edge.
     """
     answers = np.asarray(counts, dtype=np.float64)
-    table = np.asarray(confusion, dtype=np.float64)
+    table = np.array(confusion, dtype=np.float64)  # a copy: empty rows are filled in below
     k = len(answers)
     if table.shape != (k, k):
         raise ValueError(f"counts hold {k} classes, but the confusion matrix is {table.shape}")
@@ -160,7 +160,7 @@ def confusion_corrected(
     empty = table.sum(axis=1) == 0
     table[empty] = np.eye(k)[empty]
     rates = table / table.sum(axis=1, keepdims=True)
-    value = _expectation_maximisation(answers[None] / total, rates[None])[0]
+    value = expectation_maximisation(answers[None] / total, rates[None])[0]
     rng = np.random.default_rng(seed)
     drawn = _dirichlet(rng, np.broadcast_to(answers + 1 / k, (trials, k)))
     errors = _dirichlet(rng, np.broadcast_to(table + 1 / k, (trials, k, k)))
@@ -177,7 +177,7 @@ def _dirichlet(rng: np.random.Generator, alpha: Floats) -> Floats:
     return np.asarray(drawn / drawn.sum(axis=-1, keepdims=True))
 
 
-def _expectation_maximisation(answers: Floats, rates: Floats, *, steps: int = 2000) -> Floats:
+def expectation_maximisation(answers: Floats, rates: Floats, *, steps: int = 2000) -> Floats:
     """float64 [T, K]: the shares pi with the highest likelihood of `answers` [T, K], rates [T, K, K]."""
     shares = np.full(answers.shape, 1 / answers.shape[1])
     for _ in range(steps):
