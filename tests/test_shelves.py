@@ -79,6 +79,7 @@ VERBS = {
     "recipes": ({"messages"},),
     "encoders": ({"fit"},),
     "metrics": ({"needs", "values"}, {"needs", "between"}, {"needs", "compare"}),
+    "scorers": ({"fields", "lacks", "score"},),
     "trainers": ({"fit"},),
     "cycles": ({"policy"},),
 }

@@ -32,6 +32,7 @@ SHELVES: dict[str, str] = {
     "recipes": "karat.generation.recipes",
     "encoders": "karat.auditing.encoders",
     "metrics": "karat.auditing.metrics",
+    "scorers": "karat.auditing.scorers",
     "filters": "karat.curation.filters",
     "orderings": "karat.curation.orderings",
     "mixtures": "karat.curation.mixtures",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -156,6 +157,8 @@ class Context:
     """Reference records not used in the comparison, as many again; None where too few are left."""
     judge: Jury | None = None
     """Who answers questions about records; None where the audit was given no judge."""
+    cache: Path | None = None
+    """Folder in which what costs much for each text (vectors, scores) is kept; None where nothing is."""
 
 
 @dataclass(frozen=True)

@@ -226,6 +226,7 @@ class Judge:
             trials=max(20, self.settings.trials),
             spare=spare,
             judge=self.settings.judge,
+            cache=self.settings.cache,
         )
         found = metric.compare(candidate, reference, context)
         score = self._blank(metric, candidate, {**metric.extra(candidate), **found.extra})
