@@ -328,7 +328,9 @@ def guess(row: Mapping[str, Any], where: str) -> str:
     for name in GUESS:
         kind = registry.make("datatypes", name)
         if any(all(row.get(f) is not None for f in form) for form in (*kind.forms, *kind.wide)):
-            return name
+            # a type whose field names do not tell enough may look at what the fields hold
+            if getattr(kind, "fits", None) is None or kind.fits(row):
+                return name
     present = [key for key in row if key not in ("id", "lineage")]
     text = next((key for key in present if isinstance(row[key], str) and key != "label"), None)
     cure = f"name it with --text-field {text}" if text else "name it with --text-field FIELD"
