@@ -17,7 +17,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(sh|python|toml)\n(.*?)^```", re.M | re.S)
 README = [(kind, text) for kind, text in BLOCK.findall((ROOT / "README.md").read_text("utf-8"))]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/commands.md", "docs/parts.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/commands.md",
+    "docs/parts.md",
+    "docs/warnings.md",
+]
 
 
 def rows(n: int, *, seed: int, source: str) -> list[dict[str, str]]:
@@ -103,6 +110,16 @@ def test_the_lists_are_what_the_program_prints() -> None:
     """The pages of commands, parts and metrics are those that docs/write.py writes today."""
     for page, text in writer().pages().items():
         assert text == (ROOT / "docs" / page).read_text("utf-8"), f"docs/{page} is old; run: make docs"
+
+
+def test_every_warning_is_explained() -> None:
+    """Each code that karat warns with stands on the page of warnings, and the page names no other."""
+    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
+    used = set(re.findall(r"\b(?:Warned|Found)\(\s*\"([a-z_]+)\"", source))
+    told = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "warnings.md").read_text("utf-8"), re.M))
+    assert used <= told, f"not explained: {used - told}"
+    unused = {code for code in told - used if f'"{code}"' not in source}
+    assert set() == unused, f"nobody warns of: {unused}"
 
 
 @pytest.mark.parametrize("page", PAGES)
