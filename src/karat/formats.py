@@ -1,6 +1,8 @@
 """Rows in, tables out: JSONL, gzip, CSV, Parquet, standard input, Hugging Face hub. Knows no record.
 
 Readers yield `(line, row)`; a line that cannot be read raises InputError with its number.
+Tables larger than memory are kept in files that are mapped: their pages are read when they are looked at,
+and `release` gives them back.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ import csv
 import gzip
 import io
 import json
+import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +30,8 @@ FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 _CSV_LIMIT = 2**31 - 1  # a field of one megabyte is a record, not an error
 
 Row = tuple[int, dict[str, Any]]
+
+_MAPS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 def read_rows(name: str) -> Iterator[Row]:
@@ -83,6 +90,71 @@ def write_table(table: pa.Table, path: Path) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def gathered(tables: Iterable[pa.Table], *, memory: int, folder: Path | None = None) -> list[pa.Table]:
+    """Return the tables; beyond `memory` bytes they are written to a file in `folder` and mapped.
+
+    The file has no name, so that nothing is left behind however the process ends. Tables that share a
+    schema come back as one.
+    """
+    held: list[pa.Table] = []
+    size = 0
+    found = iter(tables)
+    for table in found:
+        held.append(table)
+        size += table.nbytes
+        if size > memory:
+            break
+    else:
+        return held
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder, prefix="karat-") as file:
+        first, held = held, []
+        write_stream(file, [*first], found)
+        file.flush()
+        return _mapped(file)
+
+
+def write_stream(file: IO[bytes], *tables: Iterable[pa.Table]) -> None:
+    """Write tables into a file as Arrow streams, a new one wherever the schema changes."""
+    writer = None
+    schema = None
+    for table in (table for some in tables for table in some):
+        if writer is None or table.schema != schema:
+            if writer is not None:
+                writer.close()
+            schema = table.schema
+            writer = pa.ipc.new_stream(file, schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+@lru_cache(maxsize=8)
+def mapped(path: str) -> pa.Table:
+    """Return the table that `write_stream` wrote into a file of one schema, without reading it."""
+    with open(path, "rb") as file:
+        (table,) = _mapped(file)
+    return table
+
+
+def release() -> None:
+    """Give the pages of mapped files back to the system; what is looked at again is read again."""
+    for one in tuple(_MAPS):
+        if hasattr(one, "madvise"):
+            one.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapped(file: IO[bytes]) -> list[pa.Table]:
+    held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    _MAPS.add(held)
+    source = pa.BufferReader(pa.py_buffer(held))
+    found = []
+    while source.tell() < source.size():
+        found.append(pa.ipc.open_stream(source).read_all())
+    return found
 
 
 def _open_bytes(path: Path, suffix: str) -> IO[bytes]:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from karat import registry
 from karat.errors import BadSetting, InputError, did_you_mean
-from karat.formats import FORMATS, read_rows, write_table
+from karat.formats import FORMATS, gathered, read_rows, write_table
 
 LINEAGE = pa.struct(
     [
@@ -41,6 +41,8 @@ LINEAGE = pa.struct(
     ]
 )
 
+MEMORY = 256 << 20
+"""Bytes of a table that are kept in memory; more is kept in a mapped file."""
 _UNKNOWN: dict[str, Any] = {}
 
 # In the order in which a file without a declared type is matched: the most demanding first.
@@ -106,6 +108,17 @@ class Records:
     def texts(self) -> list[str]:
         """Return the text of each record as its data type sees it."""
         return self._texts
+
+    def text_column(self) -> pa.ChunkedArray:
+        """Return the texts as a column of Arrow strings; where it is one of the table, as it lies there."""
+        if self.datatype in ("text", "classification", "annotation"):
+            return self.table.column("text")
+        kind = self.kind
+        chunks = (
+            pa.table({"text": pa.array(map(kind.text, batch.to_pylist()), pa.large_string())})
+            for batch in self.table.to_batches(max_chunksize=4096)
+        )
+        return pa.concat_tables(gathered(chunks, memory=MEMORY)).column("text")
 
     def text_array(self) -> pa.Array:
         """Return the texts as one Arrow array of large strings."""

@@ -69,7 +69,7 @@ class ColumnsKind:
         group = shard.groups(need)
         chosen = np.flatnonzero(group != OUT)
         rows = pa.array(chosen)
-        fields = {"id": pa.array(shard.ids, pa.large_string()).take(rows)}
+        fields = {"id": shard.names.take(rows).cast(pa.large_string())}
         for name in str(need.get("fields", "")).split():
             given = shard.columns.get(name)
             fields[name] = pa.nulls(len(chosen)) if given is None else given.take(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ class Corpus:
     """One corpus as the warnings see it."""
 
     source: Source
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     surveyed: Surveyed
 
 

@@ -1,32 +1,44 @@
-"""The two passes of an audit: each corpus is read shard by shard and put side by side. Knows no metric."""
+"""The two passes of an audit: each corpus is read shard by shard and put side by side. Knows no metric.
+
+Workers of this machine read a corpus from a file that they map, so that only the numbers of records travel;
+what grows with the corpus (n-grams) comes back in files too. In this process nothing is copied, and n-grams
+are filed only where they would outgrow the memory that the audit was given.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from karat.auditing import selection as selecting
 from karat.auditing import summaries
 from karat.auditing.base import Fitted, Jury, Need, Progress
-from karat.auditing.result import Source, Warned
+from karat.auditing.corpora import Side as Side
+from karat.auditing.grams import stack_grams
+from karat.auditing.result import Warned
 from karat.auditing.selection import Selection, Surveyed
-from karat.auditing.shards import OUT, Shard, view_key
-from karat.auditing.tokens import hash_strings
+from karat.auditing.shards import MEMBER, Plan, Stretch, view_key
 from karat.executors.base import Executor, tree_reduce
-from karat.records import Records
+from karat.formats import write_stream
 
 MAX_LABELS = 1000
 """Beyond this a field is no class label, and sums a label would outgrow the corpus."""
 _SHARD_RECORDS = 10_000
 _SHARD_BYTES = 8 << 20
+_STRETCH = 4  # shards a worker is sent at a time, and merges before it answers
+MEMORY = 1024
+"""MiB of n-grams that are kept in memory; more is sorted in files."""
+_KINDS_OF_GRAMS = ("ngrams", "duplicates")
 
 
 @dataclass(frozen=True)
@@ -45,56 +57,14 @@ class Settings:
     """Where vectors of encoders with weights of their own are kept."""
     judge: Jury | None = None
     """Who answers questions about records."""
+    memory: int = MEMORY
+    """MiB of n-grams kept in memory."""
+    scratch: Path | None = None
+    """Folder for what does not fit into memory; the system's own when not given."""
 
     @property
     def matched(self) -> bool:
         return self.mode == "proper"
-
-
-@dataclass(frozen=True)
-class Side:
-    """One corpus with the columns that the passes read, each read from the table once."""
-
-    source: Source
-    texts: pa.Array
-    ids: tuple[str, ...]
-    labels: tuple[str | None, ...] | None
-    clusters: NDArray[np.uint64]
-    table: pa.Table
-    """All fields, for metrics that read more than the text."""
-    units: NDArray[np.uint64] | None = None
-    """The hash of the item or prompt that each record is about, where several records share one."""
-
-    @staticmethod
-    def of(records: Records) -> Side:
-        labels = records.labels()
-        source = Source(records.path, len(records), records.fingerprint)
-        texts = records.text_array()
-        if isinstance(texts, pa.ChunkedArray):
-            texts = texts.combine_chunks()
-        named = None if labels is None else tuple(None if one is None else str(one) for one in labels)
-        return Side(
-            source,
-            texts.cast(pa.large_string()),
-            tuple(records.ids),
-            named,
-            _clusters(records),
-            records.table,
-            _units(records),
-        )
-
-    def column(self, name: str) -> pa.Array | None:
-        """One field of all records, None where there is none of that name; `a.b` is a field of a struct."""
-        head, _, rest = name.partition(".")
-        if head not in self.table.column_names:
-            return None
-        column = self.table.column(head).combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-        if rest:
-            known = pa.types.is_struct(column.type) and column.type.get_field_index(rest) >= 0
-            return pc.struct_field(column, rest) if known else None
-        return column
 
 
 @dataclass(frozen=True)
@@ -146,115 +116,226 @@ def run(
 
     Encoders that are fitted already are used as they are.
     """
-    surveys = tuple(_survey(side, needs, settings) for side in sides)
-    warnings, sides = _without_wild_labels(sides)
-    keys = [
-        selecting.record_keys(surveyed.content, seed=settings.seed, tie=_label_hashes(side))
-        for side, surveyed in zip(sides, surveys)
-    ]
-    views = tuple(dict.fromkeys(["all", *map(view_key, needs)]))
-    other = surveys[1] if len(surveys) > 1 else None
-    units = [side.units for side in sides]
-    shared = None if any(one is None for one in units) else [one for one in units if one is not None]
-    selections = selecting.select(surveys[0], other, keys=keys, views=views, units=shared)
-    groups = {view: selecting.replicate_groups(selections, view) for view in views}
-    encoders = _encoders(needs, sides, selections, settings) if encoders is None else encoders
-    collected = [
-        _collect(side, surveyed, selection, needs, groups, encoders, settings)
-        for side, surveyed, selection in zip(sides, surveys, selections)
-    ]
-    stacked = _stack(needs, collected, groups)
-    warnings += _thin_views(selections, views, [len(side.ids) for side in sides])
-    return Passed(tuple(sides), surveys, selections, stacked, groups, encoders, warnings)
+    with ExitStack() as open_files:
+        place = Place(settings, open_files)
+        columns = [place.columns(side.columns(needs)) for side in sides]
+        edges = [_stretches(side.texts) for side in sides]
+        surveys = _survey(columns, edges, needs, settings)
+        warnings, sides = _without_wild_labels(sides)
+        keys = [
+            selecting.record_keys(surveyed.content, seed=settings.seed, tie=side.label_hashes())
+            for side, surveyed in zip(sides, surveys)
+        ]
+        views = tuple(dict.fromkeys(["all", *map(view_key, needs)]))
+        other = surveys[1] if len(surveys) > 1 else None
+        units = [side.units for side in sides]
+        shared = None if any(one is None for one in units) else [one for one in units if one is not None]
+        selections = selecting.select(surveys[0], other, keys=keys, views=views, units=shared)
+        groups = {view: selecting.replicate_groups(selections, view) for view in views}
+        encoders = _encoders(needs, sides, selections, settings) if encoders is None else encoders
+        same = _equal_views(views, selections, groups)
+        asked = {need: _seen(need, same) for need in needs}
+        once = tuple(dict.fromkeys(asked.values()))
+        folder = place.folder(_expected(once, surveys))
+        plans, jobs = [], []
+        for side, surveyed, selection, held, cut in zip(sides, surveys, selections, columns, edges):
+            plans.append(_plan(selection, surveyed, once, groups, encoders, folder))
+            added = place.columns(_selected(side, surveyed, selection, plans[-1]))
+            jobs.append([(len(plans) - 1, Stretch((held, added), one)) for one in cut])
+        collected = _collect(plans, jobs, settings)
+        stacked = _stack(once, collected, groups, settings)
+    warnings += _thin_views(selections, views, [len(side) for side in sides])
+    return Passed(
+        tuple(sides),
+        surveys,
+        selections,
+        {need: stacked[found] for need, found in asked.items()},
+        groups,
+        encoders,
+        warnings,
+    )
 
 
-def _slices(texts: pa.Array) -> Iterator[tuple[int, int]]:
-    """Runs of records small enough for one worker: (start, stop)."""
-    size = pc.binary_length(texts).fill_null(0).to_numpy(zero_copy_only=False)
+@dataclass(frozen=True)
+class Place:
+    """Where columns and n-grams are kept while the passes run: in memory, or in a folder that is removed."""
+
+    settings: Settings
+    files: ExitStack
+
+    @property
+    def shared(self) -> bool:
+        """Whether workers are other processes that see the files of this one."""
+        executor = self.settings.executor
+        return executor.workers != 1 and bool(getattr(executor, "one_machine", False))
+
+    def columns(self, table: pa.Table) -> pa.Table | str:
+        """The table itself where the work is done in this process; for other processes a file of it."""
+        if not self.shared:
+            return table
+        path = Path(self._folder()) / "columns"
+        with path.open("wb") as file:
+            write_stream(file, [table])
+        return str(path)
+
+    def folder(self, expected: int) -> str | None:
+        """A folder for the n-grams, if they come from other processes or would take too much memory."""
+        if self.shared or expected > self.settings.memory << 20:
+            return self._folder()
+        return None
+
+    def _folder(self) -> str:
+        scratch = self.settings.scratch
+        if scratch is not None:
+            scratch.mkdir(parents=True, exist_ok=True)
+        return self.files.enter_context(tempfile.TemporaryDirectory(prefix="karat-", dir=scratch))
+
+
+def _stretches(texts: pa.ChunkedArray) -> list[tuple[int, ...]]:
+    """Where shards begin: runs of records small enough for one worker, several shards to a stretch."""
+    size = pc.binary_length(texts).fill_null(0).to_numpy()
     running = np.concatenate([[0], np.cumsum(size, dtype=np.int64)])
-    start = 0
-    while start < len(size):
+    edges = [0]
+    while edges[-1] < len(size):
+        start = edges[-1]
         stop = int(np.searchsorted(running, running[start] + _SHARD_BYTES, side="right")) - 1
-        stop = min(max(stop, start + 1), start + _SHARD_RECORDS, len(size))
-        yield start, stop
-        start = stop
+        edges.append(min(max(stop, start + 1), start + _SHARD_RECORDS, len(size)))
+    return [tuple(edges[at : at + _STRETCH + 1]) for at in range(0, len(edges) - 1, _STRETCH)]
 
 
-def _survey(side: Side, needs: Sequence[Need], settings: Settings) -> Surveyed:
+def _survey(
+    columns: Sequence[pa.Table | str],
+    edges: Sequence[list[tuple[int, ...]]],
+    needs: Sequence[Need],
+    settings: Settings,
+) -> tuple[Surveyed, ...]:
     tokenisers = {str(need.get("tokens", "word")) for need in needs if need.view == "tokens"}
-    function = partial(selecting.survey, tokenisers=tuple(sorted(tokenisers | {"word"})))
-    runs = list(_slices(side.texts))
+    function = partial(survey_stretch, tokenisers=tuple(sorted(tokenisers | {"word"})))
+    jobs = [Stretch((held,), one) for held, cut in zip(columns, edges) for one in cut]
     parts = []
-    for part in settings.executor.map(function, (side.texts.slice(a, b - a) for a, b in runs)):
+    for part in settings.executor.map(function, jobs):
         parts.append(part)
-        settings.progress("reading", len(parts), len(runs))
-    return selecting.joined(parts)
+        settings.progress("reading", len(parts), len(jobs))
+    found = iter(parts)
+    return tuple(selecting.joined(tuple(islice(found, len(cut)))) for cut in edges)
 
 
-def _collect(
-    side: Side,
-    surveyed: Surveyed,
+def survey_stretch(stretch: Stretch, *, tokenisers: tuple[str, ...]) -> Surveyed:
+    """The first pass over a stretch of records."""
+    return selecting.joined(
+        [
+            selecting.survey(columns["text"].cast(pa.large_string()), tokenisers=tokenisers)
+            for _, columns in stretch.tables()
+        ]
+    )
+
+
+def _equal_views(
+    views: Sequence[str], selections: Sequence[Selection], groups: dict[str, int]
+) -> dict[str, str]:
+    """For each view the first one that selects the same records into the same groups."""
+    first: dict[Any, str] = {}
+    found = {}
+    for view in views:
+        key = (groups[view], *((one.views[view], id(one.rows(view))) for one in selections))
+        found[view] = first.setdefault(key, view)
+    return found
+
+
+def _seen(need: Need, same: dict[str, str]) -> Need:
+    """The need as it is collected: views that select the same records are one."""
+    view = same[view_key(need)]
+    return need if view == view_key(need) or ":" in view else need.under(view)  # type: ignore[arg-type]
+
+
+def _expected(needs: Sequence[Need], surveys: Sequence[Surveyed]) -> int:
+    """Bytes of the n-grams that will be held, at most."""
+    total = 0
+    for need in needs:
+        if need.kind in _KINDS_OF_GRAMS:
+            for one in surveys:
+                lengths = one.tokens.get(str(need.get("tokens", "word")), one.tokens["word"])
+                total += 8 * (int(lengths.sum()) if need.kind == "ngrams" else len(one))
+    return total
+
+
+def _plan(
     selection: Selection,
+    surveyed: Surveyed,
     needs: tuple[Need, ...],
     groups: dict[str, int],
     encoders: dict[str, Fitted],
-    settings: Settings,
-) -> tuple[Any, ...]:
-    """The second pass over one corpus: partial summaries of each shard, merged as they come."""
+    folder: str | None,
+) -> Plan:
     used = tuple(dict.fromkeys(map(view_key, needs)))
-    members = {view: selection.members(view, groups[view]) for view in used}
+    limits = {}
+    for need in needs:
+        most, size = int(need.get("limit", 0) or 0), int(need.get("bytes", 0) or 0)
+        if need.kind in ("sample", "postings", "vectors") and (most > 0 or size > 0):
+            limits[need] = selection.largest(view_key(need), most, size, surveyed.bytes)
     cuts = {view: selection.cuts(view) for view in used}
-    runs = list(_slices(side.texts))
-    asked = {name for need in needs if need.kind == "columns" for name in str(need.get("fields")).split()}
-    columns = {name: found for name in sorted(asked) if (found := side.column(name)) is not None}
+    return Plan(needs, groups, cuts, limits, encoders, folder)
 
-    def shards() -> Iterator[Shard]:
-        for start, stop in runs:
-            inside = np.zeros(stop - start, np.bool_)
-            for member in members.values():
-                inside |= member[start:stop] != OUT
-            rows = np.flatnonzero(inside) + start
-            place = {int(row): i for i, row in enumerate(rows)} if any(cuts.values()) else {}
-            yield Shard(
-                texts=side.texts.take(pa.array(rows)),
-                ids=tuple(side.ids[i] for i in rows),
-                labels=None if side.labels is None else tuple(side.labels[i] for i in rows),
-                keys=selection.keys[rows],
-                content=surveyed.content[rows],
-                clusters=side.clusters[rows],
-                places=rows,
-                members={view: member[rows] for view, member in members.items()},
-                sides=groups,
-                cuts={
-                    view: {place[p]: n for p, n in cut.items() if p in place} for view, cut in cuts.items()
-                },
-                encoders=encoders,
-                columns={name: column.take(pa.array(rows)) for name, column in columns.items()},
-            )
+
+def _selected(side: Side, surveyed: Surveyed, selection: Selection, plan: Plan) -> pa.Table:
+    """What the second pass needs of each record besides its text: hashes, and the group in each view."""
+    columns: dict[str, NDArray[Any]] = {
+        "key": selection.keys,
+        "content": surveyed.content,
+        "cluster": side.clusters,
+    }
+    for view in dict.fromkeys(map(view_key, plan.needs)):
+        columns[MEMBER + view] = selection.members(view, plan.sides[view])
+    return pa.table(columns)
+
+
+def _collect(
+    plans: Sequence[Plan], jobs: Sequence[list[tuple[int, Stretch]]], settings: Settings
+) -> list[tuple[Any, ...]]:
+    """The second pass over all corpora: partial summaries of each stretch, merged as they come."""
+    needs = plans[0].needs
+    total = sum(map(len, jobs))
+    done = 0
 
     def partials() -> Iterator[tuple[Any, ...]]:
-        function = partial(summaries.collect, needs=needs)
-        for done, found in enumerate(settings.executor.map(function, shards()), start=1):
-            settings.progress("counting", done, len(runs))
-            yield found
+        nonlocal done
+        function = partial(collect_stretch, plans=tuple(plans))
+        for found in settings.executor.map(function, (job for some in jobs for job in some)):
+            done += 1
+            settings.progress("counting", done, total)
+            # what came from a machine that does not see our folder is filed here
+            yield tuple(
+                summaries.packed(need, part, plans[0].folder) for need, part in zip(needs, found, strict=True)
+            )
 
-    merged: tuple[Any, ...] = tree_reduce(partials(), partial(summaries.merge, needs=needs))
-    return merged
+    stream = partials()
+    return [tree_reduce(islice(stream, len(some)), partial(summaries.merge, needs=needs)) for some in jobs]
+
+
+def collect_stretch(job: tuple[int, Stretch], *, plans: tuple[Plan, ...]) -> tuple[Any, ...]:
+    """The second pass over a stretch of records of one corpus, named by the number of its plan."""
+    number, stretch = job
+    return summaries.collect(stretch, plan=plans[number])
 
 
 def _stack(
-    needs: tuple[Need, ...], collected: list[tuple[Any, ...]], groups: dict[str, int]
+    needs: tuple[Need, ...], collected: list[tuple[Any, ...]], groups: dict[str, int], settings: Settings
 ) -> dict[Need, summaries.Stacked]:
     """All corpora side by side, one need after the other: what was collected is freed as it is used."""
     columns = [list(one) for one in collected]
     collected.clear()
     stacked: dict[Need, summaries.Stacked] = {}
     for i, need in enumerate(needs):
+        settings.progress("adding up", i, len(needs))
         parts = [column[i] for column in columns]
         for column in columns:
             column[i] = None
         side = groups[view_key(need)]
-        stacked[need] = summaries.KINDS[need.kind].stack(parts, [0, side][: len(parts)], 3 * side)
+        offsets = [0, side][: len(parts)]
+        if need.kind in _KINDS_OF_GRAMS and not any(part.nbytes for part in parts):
+            stacked[need] = stack_grams(parts, offsets, 3 * side, executor=settings.executor)
+        else:
+            stacked[need] = summaries.KINDS[need.kind].stack(parts, offsets, 3 * side)
     return stacked
 
 
@@ -271,11 +352,11 @@ def _encoders(
         return {}
     from karat.auditing.encoders.base import cached, make
 
-    size = min(settings.fit_on // len(sides), *(len(side.ids) for side in sides))
+    size = min(settings.fit_on // len(sides), *(len(side) for side in sides))
     texts: list[str] = []
     for side, selection in zip(sides, selections):
         rows = np.sort(selection.order[:size])
-        texts += [text or "" for text in side.texts.take(pa.array(rows)).to_pylist()]
+        texts += side.texts_at(rows)
     fitted = {spec: make(spec).fit(texts, seed=settings.seed) for spec in sorted(specs)}
     # lsa is another encoder for each corpus, and quicker than a disk; what has weights of its own is kept
     return {
@@ -285,7 +366,7 @@ def _encoders(
 
 def _without_wild_labels(sides: Sequence[Side]) -> tuple[tuple[Warned, ...], Sequence[Side]]:
     """Labels of which there are too many are no class labels; they are left aside, and said so."""
-    names = {label for side in sides for label in side.labels or ()}
+    names = {label for side in sides for label in side.label_names}
     if len(names) <= MAX_LABELS:
         return (), sides
     message = (
@@ -309,22 +390,3 @@ def _thin_views(
             )
             found.append(Warned("too_few_records", message))
     return tuple(found)
-
-
-def _label_hashes(side: Side) -> NDArray[np.uint64] | None:
-    return None if side.labels is None else hash_strings(pa.array(side.labels, pa.large_string()))
-
-
-def _units(records: Records) -> NDArray[np.uint64] | None:
-    """The hash of the field that names what a record is about, where the data type has one."""
-    name = records.kind.unit
-    if name is None or not records.has(name):
-        return None
-    return hash_strings(records.table.column(name).cast(pa.large_string()).combine_chunks())
-
-
-def _clusters(records: Records) -> NDArray[np.uint64]:
-    """The record itself, or the first record that it was made from: rows of one cluster belong together."""
-    parents = records.lineage("parents")
-    names = [parent[0] if parent else own for parent, own in zip(parents, records.ids)]
-    return hash_strings(pa.array(names, pa.large_string()))

@@ -119,16 +119,13 @@ def collect_postings(
     """Postings of the chosen texts of a shard, for orders 1 .. n."""
     local = first_of_each_side(keys[chosen], groups[chosen].astype(np.int64) // side, limit)
     chosen = chosen[local]
-    place = np.full(len(tokens.offsets) - 1, -1, np.int32)
-    place[chosen] = np.arange(len(chosen), dtype=np.int32)
+    tokens = tokens.take(chosen)
     orders = []
     for order in range(1, n + 1):
         hashes, owner = ngrams(tokens, order)
-        record = place[owner]
-        stays = record >= 0
-        orders.append(_counted(hashes[stays], record[stays]))
+        orders.append(_counted(hashes, owner.astype(np.int32)))
     return PostingsPart(
-        keys[chosen], groups[chosen].astype(np.int64), tokens.lengths[chosen], tuple(orders), limit, side
+        keys[chosen], groups[chosen].astype(np.int64), tokens.lengths, tuple(orders), limit, side
     )
 
 

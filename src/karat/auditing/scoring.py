@@ -14,7 +14,8 @@ from karat import registry
 from karat.auditing import statistics as stats
 from karat.auditing import summaries
 from karat.auditing.base import Context, Found, Metric, Summary, Telling, everything, form
-from karat.auditing.passes import Passed, Settings, Side
+from karat.auditing.corpora import Side
+from karat.auditing.passes import Passed, Settings
 from karat.auditing.result import ALPHA, Evidence, Score, Slice, Warned
 from karat.auditing.shards import view_key
 from karat.auditing.summaries import Window

@@ -83,6 +83,22 @@ class Selection:
                 out[chosen] = rank % groups + shift
         return out
 
+    def largest(self, view: str, limit: int, size: int, amount: NDArray[np.int64]) -> tuple[int, int]:
+        """The largest key of the first `limit` records by key that hold `size` bytes, of part and spare.
+
+        0 stands for no limit; one record is kept whatever its size. amount: the bytes of each record.
+        """
+        found = []
+        for piece in self.views[view]:
+            rows = np.zeros(0, np.int64) if piece is None else self.rows(view)[piece.start : piece.stop]
+            rows = rows[np.argsort(self.keys[rows], kind="stable")]
+            if limit > 0:
+                rows = rows[:limit]
+            if size > 0 and len(rows):
+                rows = rows[: max(1, int(np.searchsorted(np.cumsum(amount[rows]), size, side="right")))]
+            found.append(int(self.keys[rows[-1]]) if len(rows) else 0)
+        return found[0], found[1]
+
     def cuts(self, view: str) -> dict[int, int]:
         """Position -> number of tokens kept, for the records that are cut to size."""
         pieces = (piece for piece in self.views[view] if piece is not None and piece.last is not None)
@@ -114,8 +130,8 @@ def record_keys(
     shuffled file gives each copy the same number.
     """
     n = len(content)
-    ties = np.zeros(n, np.uint64) if tie is None else tie
-    order = np.lexsort((np.arange(n), ties, content))
+    # both sorts are stable: what is equal in all of it stays in the order of the file
+    order = np.argsort(content, kind="stable") if tie is None else np.lexsort((tie, content))
     ordered = content[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if n else np.zeros(0, np.int64)
     lengths = np.diff(np.r_[starts, n])

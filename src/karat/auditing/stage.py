@@ -14,10 +14,11 @@ from karat import registry
 from karat.auditing import passes, summaries
 from karat.auditing.base import Fitted, Metric, Progress
 from karat.auditing.choosing import choose, fields_of, split_by_kind
+from karat.auditing.corpora import Side
 from karat.auditing.findings import Corpus, findings
 from karat.auditing.judging import jury
 from karat.auditing.origin import provenance, with_baseline, without_names
-from karat.auditing.passes import Passed, Settings, Side
+from karat.auditing.passes import Passed, Settings
 from karat.auditing.result import Audited, Evidence, Score, Slice, Warned
 from karat.auditing.scoring import Judge, corrected, evidence_of
 from karat.auditing.selection import Selection

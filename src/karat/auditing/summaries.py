@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from karat.auditing import tokens as token_tools
@@ -27,9 +28,10 @@ from karat.auditing.base import Masks, Need, Values
 from karat.auditing.columns import ColumnsKind
 from karat.auditing.grams import GramKeys, StackedGrams, stack_grams
 from karat.auditing.postings import PostingsPart, StackedPostings, collect_postings, stack_postings
-from karat.auditing.shards import OUT, UNLABELLED, Shard
+from karat.auditing.shards import OUT, UNLABELLED, Plan, Shard, Stretch
 from karat.auditing.vectors import Embeddings as Embeddings
 from karat.auditing.vectors import EmbeddingsKind, MomentsKind, VectorsKind
+from karat.executors.base import tree_reduce
 
 
 class Stacked(Protocol):
@@ -41,7 +43,11 @@ class Stacked(Protocol):
 
 
 class Kind(Protocol):
-    """How one kind of summary is collected, merged and stacked."""
+    """How one kind of summary is collected, merged and stacked.
+
+    A kind may have `pack(part, folder)` too: it makes a partial summary small for its way and, where a folder
+    is given, files in it what grows with the corpus.
+    """
 
     def collect(self, shard: Shard, need: Need) -> Any:
         """The partial summary of one shard; must survive pickling."""
@@ -91,21 +97,28 @@ class Lengths:
 class LengthsKind:
     """Lengths of records in tokens (setting tokens), as one exact histogram a group."""
 
-    def collect(self, shard: Shard, need: Need) -> NDArray[np.uint64]:
+    def collect(self, shard: Shard, need: Need) -> dict[str, NDArray[Any]]:
         group = shard.groups(need)
         chosen = group != OUT
         length = shard.tokens(need).lengths[chosen].astype(np.uint64)
-        return np.sort((length << np.uint64(8)) | group[chosen].astype(np.uint64))
+        cells, counts = np.unique((length << np.uint64(8)) | group[chosen], return_counts=True)
+        return {"cells": cells, "counts": counts}
 
-    def merge(self, one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        return np.sort(np.concatenate([one, other]), kind="stable")
+    def merge(self, one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        cells, where = np.unique(np.concatenate([one["cells"], other["cells"]]), return_inverse=True)
+        counts = np.zeros(len(cells), np.int64)
+        np.add.at(counts, where, np.concatenate([one["counts"], other["counts"]]))
+        return {"cells": cells, "counts": counts}
 
-    def stack(self, corpora: Sequence[NDArray[np.uint64]], offsets: Sequence[int], groups: int) -> Lengths:
-        moved = [part + np.uint64(shift) for part, shift in zip(corpora, offsets, strict=True)]
+    def stack(
+        self, corpora: Sequence[dict[str, NDArray[Any]]], offsets: Sequence[int], groups: int
+    ) -> Lengths:
+        moved = [part["cells"] + np.uint64(shift) for part, shift in zip(corpora, offsets, strict=True)]
         packed = np.concatenate(moved)
         lengths, where = np.unique((packed >> np.uint64(8)).astype(np.int64), return_inverse=True)
         counts = np.zeros((groups, len(lengths)), np.int64)
-        np.add.at(counts, ((packed & np.uint64(255)).astype(np.int64), where), 1)
+        cells = ((packed & np.uint64(255)).astype(np.int64), where)
+        np.add.at(counts, cells, np.concatenate([part["counts"] for part in corpora]))
         return Lengths(lengths, counts)
 
 
@@ -116,7 +129,7 @@ class NgramsKind:
     """Counts of the n-grams of tokens (settings n, tokens), exact up to hash collisions."""
 
     def collect(self, shard: Shard, need: Need) -> GramKeys:
-        hashes, owner = token_tools.ngrams(shard.tokens(need), int(need.get("n", 1)))
+        hashes, owner = shard.ngrams(need, int(need.get("n", 1)))
         group = shard.groups(need)[owner]
         chosen = group != OUT
         if not chosen.all():
@@ -125,6 +138,9 @@ class NgramsKind:
 
     def merge(self, one: GramKeys, other: GramKeys) -> GramKeys:
         return one.merged(other)
+
+    def pack(self, part: GramKeys, folder: str | None) -> GramKeys:
+        return part.packed(folder)
 
     def stack(self, corpora: Sequence[GramKeys], offsets: Sequence[int], groups: int) -> StackedGrams:
         return stack_grams(corpora, offsets, groups)
@@ -146,13 +162,11 @@ class PostingsKind:
     """Which of the first `limit` records holds which n-gram how often, for orders 1 .. n."""
 
     def collect(self, shard: Shard, need: Need) -> PostingsPart:
-        group = shard.groups(need)
-        chosen = np.flatnonzero(group != OUT)
         return collect_postings(
             shard.tokens(need),
-            chosen,
+            shard.chosen(need),
             shard.keys,
-            group,
+            shard.groups(need),
             n=int(need.get("n", 4)),
             limit=int(need.get("limit", 0)),
             side=shard.side(need),
@@ -201,21 +215,6 @@ class Sample:
             self.places[chosen],
         )
 
-    def first(self, limit: int, size: int, side: int) -> Sample:
-        """In hash order: at most `limit` records and `size` bytes of each `side` groups (0: no limit)."""
-        order = np.argsort(self.keys, kind="stable")
-        segment = self.groups[order] // side
-        kept = []
-        for one in np.unique(segment):
-            chosen = order[segment == one]
-            if limit > 0:
-                chosen = chosen[:limit]
-            if size > 0:
-                running = np.cumsum([len(self.texts[i].encode()) for i in chosen])
-                chosen = chosen[: max(1, int(np.searchsorted(running, size, side="right")))]
-            kept.append(chosen)
-        return self.take(np.concatenate(kept) if kept else order)
-
     def joined(self, other: Sample) -> Sample:
         """The records of both."""
         return Sample(
@@ -232,47 +231,86 @@ class Sample:
 
 @dataclass(frozen=True)
 class SamplePart:
-    """A sample on its way: with its limit and the number of groups of one side."""
+    """A sample on its way, as columns: with its limits and the number of groups of one side."""
 
-    sample: Sample
+    texts: pa.Array
+    ids: pa.Array
+    labels: pa.Array
+    numbers: tuple[NDArray[Any], ...]
+    """Groups, keys, content, clusters and places [n]."""
     limit: int
     size: int
     side: int
 
     def first(self) -> SamplePart:
-        """The same within its limits."""
-        return replace(self, sample=self.sample.first(self.limit, self.size, self.side))
+        """In hash order: at most `limit` records and `size` bytes of each `side` groups (0: no limit)."""
+        groups, keys = self.numbers[:2]
+        order = np.argsort(keys, kind="stable")
+        segment = groups[order] // self.side
+        lengths = pc.binary_length(self.texts).to_numpy(zero_copy_only=False)
+        kept = []
+        for one in np.unique(segment):
+            chosen = order[segment == one]
+            if self.limit > 0:
+                chosen = chosen[: self.limit]
+            if self.size > 0:
+                running = np.cumsum(lengths[chosen])
+                chosen = chosen[: max(1, int(np.searchsorted(running, self.size, side="right")))]
+            kept.append(chosen)
+        rows = np.concatenate(kept) if kept else order
+        taken = pa.array(rows)
+        return replace(
+            self,
+            texts=self.texts.take(taken),
+            ids=self.ids.take(taken),
+            labels=self.labels.take(taken),
+            numbers=tuple(one[rows] for one in self.numbers),
+        )
+
+    def sample(self, shift: int) -> Sample:
+        """The same as Python objects, its groups moved by `shift`."""
+        groups, *others = self.numbers
+        texts, ids, labels = (tuple(one.to_pylist()) for one in (self.texts, self.ids, self.labels))
+        keys, content, clusters, places = others
+        return Sample(texts, ids, labels, groups + shift, keys, content, clusters, places)
 
 
 class SampleKind:
     """Texts, labels and ids of the first records by hash: at most `limit` records, `bytes` bytes (0: all)."""
 
     def collect(self, shard: Shard, need: Need) -> SamplePart:
-        group = shard.groups(need)
-        chosen = np.flatnonzero(group != OUT)
-        limit, size = int(need.get("limit", 0)), int(need.get("bytes", 0))
-        everyone = Sample(
-            tuple(text or "" for text in shard.texts.take(pa.array(chosen)).to_pylist()),
-            tuple(shard.ids[i] for i in chosen),
-            tuple(shard.labels[i] for i in chosen) if shard.labels is not None else (None,) * len(chosen),
-            group[chosen].astype(np.int64),
-            shard.keys[chosen],
-            shard.content[chosen],
-            shard.clusters[chosen],
-            shard.places[chosen],
+        chosen = shard.chosen(need)
+        rows = pa.array(chosen)
+        numbers = (
+            shard.groups(need).astype(np.int64),
+            shard.keys,
+            shard.content,
+            shard.clusters,
+            shard.places,
         )
-        return SamplePart(everyone, limit, size, shard.side(need)).first()
+        none = pa.nulls(len(shard), pa.large_string())
+        return SamplePart(
+            shard.texts.take(rows).fill_null(""),
+            shard.names.take(rows).cast(pa.large_string()),
+            (none if shard.given is None else shard.given).take(rows).cast(pa.large_string()),
+            tuple(one[chosen] for one in numbers),
+            int(need.get("limit", 0)),
+            int(need.get("bytes", 0)),
+            shard.side(need),
+        ).first()
 
     def merge(self, one: SamplePart, other: SamplePart) -> SamplePart:
-        return replace(one, sample=one.sample.joined(other.sample)).first()
+        return replace(
+            one,
+            texts=pa.concat_arrays([one.texts, other.texts]),
+            ids=pa.concat_arrays([one.ids, other.ids]),
+            labels=pa.concat_arrays([one.labels, other.labels]),
+            numbers=tuple(np.concatenate(pair) for pair in zip(one.numbers, other.numbers)),
+        ).first()
 
     def stack(self, corpora: Sequence[SamplePart], offsets: Sequence[int], groups: int) -> Sample:
-        total: Sample | None = None
-        for part, shift in zip(corpora, offsets, strict=True):
-            moved = replace(part.sample, groups=part.sample.groups + shift)
-            total = moved if total is None else total.joined(moved)
-        assert total is not None
-        return total
+        first, *others = (part.sample(shift) for part, shift in zip(corpora, offsets, strict=True))
+        return reduce(Sample.joined, others, first)
 
 
 # ----------------------------------------------------------------------------------------- labels
@@ -296,12 +334,10 @@ class LabelsKind:
 
     def collect(self, shard: Shard, need: Need) -> dict[str, NDArray[np.int64]]:
         group = shard.groups(need)
-        table: dict[str, NDArray[np.int64]] = {}
-        labels = shard.label_array()
-        for name in np.unique(labels):
-            chosen = group[(labels == name) & (group != OUT)]
-            table[str(name)] = np.bincount(chosen, minlength=256)
-        return table
+        inside = group != OUT
+        names, codes = shard.label_codes()
+        cells = np.bincount(codes[inside] * 256 + group[inside], minlength=256 * len(names))
+        return {name: row for name, row in zip(names, cells.reshape(-1, 256)) if row.any()}
 
     def merge(
         self, one: dict[str, NDArray[np.int64]], other: dict[str, NDArray[np.int64]]
@@ -337,9 +373,25 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def collect(shard: Shard, *, needs: tuple[Need, ...]) -> tuple[Any, ...]:
-    """The partial summaries of one shard, in the order of the needs."""
-    return tuple(KINDS[need.kind].collect(shard, need) for need in needs)
+def collect(stretch: Stretch, *, plan: Plan) -> tuple[Any, ...]:
+    """The partial summaries of a stretch of records, in the order of the plan's needs."""
+    merged: tuple[Any, ...] = tree_reduce(
+        (_collected(shard, plan.needs) for shard in plan.shards(stretch)), partial(merge, needs=plan.needs)
+    )
+    return tuple(packed(need, part, plan.folder) for need, part in zip(plan.needs, merged, strict=True))
+
+
+def _collected(shard: Shard, needs: tuple[Need, ...]) -> tuple[Any, ...]:
+    # needs of the same n-grams come one after the other, so that these are made once
+    order = sorted(range(len(needs)), key=lambda i: (str(needs[i].get("tokens")), int(needs[i].get("n", 0))))
+    found = {i: KINDS[needs[i].kind].collect(shard, needs[i]) for i in order}
+    return tuple(found[i] for i in range(len(needs)))
+
+
+def packed(need: Need, part: Any, folder: str | None) -> Any:
+    """A partial summary made small for its way, and filed in `folder` where its kind can be."""
+    pack = getattr(KINDS[need.kind], "pack", None)
+    return part if pack is None else pack(part, folder)
 
 
 def merge(one: tuple[Any, ...], other: tuple[Any, ...], *, needs: tuple[Need, ...]) -> tuple[Any, ...]:

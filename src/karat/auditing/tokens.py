@@ -48,6 +48,13 @@ class Tokens:
         """int64 [n]: the number of tokens of each text."""
         return np.diff(self.offsets)
 
+    def take(self, rows: I64) -> Tokens:
+        """The tokens of these texts, in this order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        moved = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return Tokens(self.hashes[moved], offsets)
+
 
 def pattern(tokeniser: str) -> str:
     """Return the regular expression of a tokeniser. Raises BadSetting for an unknown name."""

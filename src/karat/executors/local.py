@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,6 +19,9 @@ class Local:
     """Processes on this machine; `workers=1` stays in this process, `workers=0` takes a process a core."""
 
     workers: int = 1
+
+    one_machine: ClassVar[bool] = True
+    """Workers see the files of this process."""
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` for each item, in order, holding only a few items at a time."""
