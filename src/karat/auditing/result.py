@@ -88,8 +88,9 @@ class Score:
         """What to do about a flagged difference; empty where there is none or nothing is known to help."""
         if not self.flagged:
             return ""
-        if self.difference is None:
-            return self.cures.get("higher", "")
+        if self.difference is None:  # a distance: it lies above or below what chance gives
+            below = None not in (self.value, self.chance) and self.value < self.chance  # type: ignore[operator]
+            return self.cures.get("lower" if below else "higher", "")
         return self.cures.get("higher" if self.difference > 0 else "lower", "")
 
     @property

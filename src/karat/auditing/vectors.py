@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +128,11 @@ class Vectors:
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    @cached_property
+    def worked_out(self) -> dict[Any, Any]:
+        """What a metric has worked out of these vectors and asks for again: distances, clusters."""
+        return {}
 
     def window(self, start: int, stop: int) -> Vectors:
         """The records of a range of groups, in the order of their hashes."""
