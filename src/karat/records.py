@@ -118,7 +118,8 @@ class Records:
             pa.table({"text": pa.array(map(kind.text, batch.to_pylist()), pa.large_string())})
             for batch in self.table.to_batches(max_chunksize=4096)
         )
-        return pa.concat_tables(gathered(chunks, memory=MEMORY)).column("text")
+        found = gathered(chunks, memory=MEMORY)
+        return pa.concat_tables(found).column("text") if found else pa.chunked_array([], pa.large_string())
 
     def text_array(self) -> pa.Array:
         """Return the texts as one Arrow array of large strings."""

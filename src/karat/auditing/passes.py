@@ -279,14 +279,10 @@ def _plan(
 
 def _selected(side: Side, surveyed: Surveyed, selection: Selection, plan: Plan) -> pa.Table:
     """What the second pass needs of each record besides its text: hashes, and the group in each view."""
-    columns: dict[str, NDArray[Any]] = {
-        "key": selection.keys,
-        "content": surveyed.content,
-        "cluster": side.clusters,
-    }
-    for view in dict.fromkeys(map(view_key, plan.needs)):
-        columns[MEMBER + view] = selection.members(view, plan.sides[view])
-    return pa.table(columns)
+    views = dict.fromkeys(map(view_key, plan.needs))
+    hashes = {"key": selection.keys, "content": surveyed.content, "cluster": side.clusters}
+    members = {MEMBER + view: selection.members(view, plan.sides[view]) for view in views}
+    return pa.table({**hashes, **members})
 
 
 def _collect(
