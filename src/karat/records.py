@@ -302,7 +302,7 @@ def batches(
         datatype = datatype or guess(row, f"{name}:{line}")
         kind = kind or cast(DataType, registry.make("datatypes", datatype))
         place = f"{name}:{line}"
-        pending += [_checked(one, kind, place, f"{origin}:{line}", ids) for one in kind.explode(row)]
+        pending += _taken_apart(row, kind, place, f"{origin}:{line}", ids)
         if len(pending) >= size:
             yield _table(pending, datatype, name)
             pending = []
@@ -326,7 +326,7 @@ def from_rows(
         datatype = datatype or guess(row, f"{path}:{number}")
         kind = kind or cast(DataType, registry.make("datatypes", datatype))
         place = f"{path}:{number}"
-        found += [_checked(one, kind, place, place, ids) for one in kind.explode(dict(row))]
+        found += _taken_apart(dict(row), kind, place, place, ids)
     if not found or datatype is None:
         raise InputError(f"{path}: no records; give at least one row")
     return _table(found, datatype, path)
@@ -376,6 +376,19 @@ def _rename(row: dict[str, Any], fields: Mapping[str, str], where: str) -> dict[
                 )
         row = {**row, new: row[pieces[0]] if len(pieces) == 1 else " ".join(_plain(row[p]) for p in pieces)}
     return row
+
+
+def _taken_apart(
+    row: dict[str, Any], kind: DataType, where: str, fallback: str, ids: set[str]
+) -> list[dict[str, Any]]:
+    """Return the records of one row, checked; what a data type complains of is told with its place."""
+    try:
+        return [
+            _checked(one, kind, where, f"{fallback}/{i}" if i else fallback, ids)
+            for i, one in enumerate(kind.explode(row))
+        ]
+    except InputError as error:
+        raise error if str(error).startswith(where) else InputError(f"{where}: {error}") from None
 
 
 def _checked(row: dict[str, Any], kind: DataType, where: str, fallback: str, ids: set[str]) -> dict[str, Any]:
