@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 # Where and how loudly a step runs does not change what it gives.
-_PLACEMENT = frozenset({"executor", "progress", "journal", "cache", "concurrency"})
+_PLACEMENT = frozenset({"executor", "progress", "journal", "cache", "concurrency", "memory"})
 _LIBRARIES = ("numpy", "pyarrow", "polars", "scikit-learn", "torch", "transformers")
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from karat import registry
-from karat.executors.base import tree_reduce
+from karat.errors import KaratError
+from karat.executors.base import session, tree_reduce
 from karat.executors.local import Local
 
 
@@ -40,6 +43,51 @@ def test_an_error_reaches_the_caller(workers: int) -> None:
 def test_made_from_a_spec() -> None:
     """`local:workers=3` and the short `local:3` are the same executor."""
     assert Local(3) == registry.make("executors", "local:workers=3") == registry.make("executors", "local:3")
+
+
+@dataclass(frozen=True)
+class Heavy:
+    """A function that is large, and remembers in each process how often it was made."""
+
+    weight: bytes
+
+    def __setstate__(self, state: dict[str, bytes]) -> None:
+        self.__dict__.update(state)
+        made.append(1)
+
+    def __call__(self, value: int) -> tuple[int, int]:
+        return os.getpid(), len(made)
+
+
+made: list[int] = []
+
+
+def test_a_session_keeps_its_processes_and_a_large_function_is_sent_once() -> None:
+    """Between two maps of a session processes stay; a function of megabytes is read once by each."""
+    executor = Local(workers=2)
+    with session(executor):
+        first = list(executor.map(Heavy(b"x" * 1_000_000), range(20)))
+        again = {process for process, _ in executor.map(square_of, range(20))}
+    assert {1} == {times for _, times in first}
+    known = {process for process, _ in first} | again
+    assert len(known) <= 2
+    later = {process for process, _ in executor.map(square_of, range(4))}
+    assert not later & known
+
+
+def square_of(value: int) -> tuple[int, int]:
+    return os.getpid(), value * value
+
+
+def die(value: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def test_a_killed_worker_is_an_error_in_one_line() -> None:
+    """Memory ran out in a worker: the message says so and what to do."""
+    with pytest.raises(KaratError, match=r"killed.*local:workers=1"):
+        list(Local(workers=2).map(die, range(3)))
 
 
 @given(st.lists(st.text(max_size=3), min_size=1, max_size=40))

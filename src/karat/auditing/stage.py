@@ -24,7 +24,7 @@ from karat.auditing.scoring import Judge, corrected, evidence_of
 from karat.auditing.selection import Selection
 from karat.auditing.showcase import records_that_show
 from karat.errors import BadSetting, NotEnoughData
-from karat.executors.base import Executor
+from karat.executors.base import Executor, session
 from karat.records import Records
 
 _MAX_GROUPS = 60  # values of --by that are scored; more make a table that nobody reads
@@ -48,6 +48,7 @@ def audit(
     margin: float = 0.1,
     baseline: Path | None = None,
     anonymous: bool = False,
+    memory: int = passes.MEMORY,
     executor: Executor | None = None,
     progress: Progress | None = None,
     journal: Path | None = None,
@@ -66,8 +67,9 @@ def audit(
     margin: sides that differ by less than this share of the reference count as the same
     baseline: result.json of an earlier audit; each score then has a drift, for --fail-if
     anonymous: replace the names of annotators and raters by numbers
+    memory: MiB of n-grams kept in memory; what is more is sorted in files, with the same result
     executor: where the work runs; this process when not given
-    journal: folder in which the answers of the judge are kept
+    journal: folder in which the answers of the judge are kept, and for files that are removed afterwards
     cache: folder in which vectors of encoders with weights of their own are kept
     progress: called with a name, steps done and steps in all
     Raises BadSetting, UnknownPart or NotEnoughData.
@@ -79,15 +81,16 @@ def audit(
     asked = jury(judge, truth=judged, journal=journal, seed=seed, progress=progress) if judge else None
     if asked is None and judged is not None:
         raise BadSetting("--judged validates a judge; name one with --judge PROVIDER")
-    settings = replace(settings, cache=cache, judge=asked)
+    settings = replace(settings, cache=cache, judge=asked, memory=memory, scratch=journal)
     candidate, reference, note = _corpora(candidate, reference, anonymous)
     chosen, skipped = choose(metrics, candidate, reference, mode=mode, judged=bool(judge))
     sides = [Side.of(candidate)] + ([Side.of(reference)] if reference is not None else [])
-    measured = _measure(sides, chosen, settings)
-    scores = corrected(measured.scores, margin=margin)
-    scores = scores if baseline is None else with_baseline(scores, baseline)
-    if by is not None:
-        scores = _sliced(candidate, reference, by, chosen, scores, settings, measured.passed.encoders)
+    with session(settings.executor):
+        measured = _measure(sides, chosen, settings)
+        scores = corrected(measured.scores, margin=margin)
+        scores = scores if baseline is None else with_baseline(scores, baseline)
+        if by is not None:
+            scores = _sliced(candidate, reference, by, chosen, scores, settings, measured.passed.encoders)
     corpora = [
         Corpus(side.source, side.ids, surveyed) for side, surveyed in zip(sides, measured.passed.surveys)
     ]

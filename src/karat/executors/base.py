@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 Item = TypeVar("Item")
@@ -10,12 +11,26 @@ Result = TypeVar("Result")
 
 
 class Executor(Protocol):
-    """Runs a function over items; results come in the order of the items."""
+    """Runs a function over items; results come in the order of the items.
+
+    An executor may have more: `one_machine`, true if its workers see the files of this process; and `open()`
+    and `close()`, between which its workers stay from one `map` to the next.
+    """
 
     workers: int
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` for each item, in order. The function must be importable by name."""
+
+
+@contextmanager
+def session(executor: Executor) -> Iterator[Executor]:
+    """Keep the workers of an executor from one `map` to the next, and end them afterwards."""
+    getattr(executor, "open", lambda: None)()
+    try:
+        yield executor
+    finally:
+        getattr(executor, "close", lambda: None)()
 
 
 def tree_reduce(results: Iterable[Result], merge: Callable[[Result, Result], Result]) -> Result:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from functools import lru_cache
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from karat.errors import KaratError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_LARGE = 1 << 16  # bytes of a function and its settings beyond which it is sent once, not with each item
 
 
 @dataclass(frozen=True)
@@ -25,21 +36,74 @@ class Local:
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` for each item, in order, holding only a few items at a time."""
-        count = self.workers or os.cpu_count() or 1
+        count = self._count
         if count == 1:
             yield from (function(item) for item in items)
             return
-        # Spawned, not forked: polars and torch hold threads, and a fork would copy their locks.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(count, mp_context=context) as pool:
+        with ExitStack() as held:
+            call = _sendable(function, Path(held.enter_context(tempfile.TemporaryDirectory(prefix="karat-"))))
             waiting: deque[Future[Result]] = deque()
+            pool = _POOLS.get(self) or held.enter_context(self._pool())
             try:
                 for item in items:
-                    waiting.append(pool.submit(function, item))
+                    waiting.append(pool.submit(call, item))
                     if len(waiting) > 2 * count:  # back-pressure: shards are not all in memory at once
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
+            except BrokenProcessPool:
+                raise KaratError(
+                    f"one of {count} worker processes was killed, most often for lack of memory; "
+                    f"take fewer: --executor local:workers={max(1, count // 2)}"
+                ) from None
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def open(self) -> None:
+        """Start processes that stay until `close`: each imports for a second before it works."""
+        if self._count > 1 and self not in _POOLS:
+            _POOLS[self] = self._pool()
+
+    def close(self) -> None:
+        """End the processes that `open` started."""
+        pool = _POOLS.pop(self, None)
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def _count(self) -> int:
+        return self.workers or os.cpu_count() or 1
+
+    def _pool(self) -> ProcessPoolExecutor:
+        # Spawned, not forked: polars and torch hold threads, and a fork would copy their locks.
+        return ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
+
+
+_POOLS: dict[Local, ProcessPoolExecutor] = {}
+
+
+@dataclass(frozen=True)
+class _Filed:
+    """A function in a file: what is large about it (a fitted encoder) is read once by each worker."""
+
+    path: str
+    digest: str
+
+    def __call__(self, item: Any) -> Any:
+        return _read(self)(item)
+
+
+@lru_cache(maxsize=1)
+def _read(filed: _Filed) -> Callable[[Any], Any]:
+    found: Callable[[Any], Any] = ForkingPickler.loads(Path(filed.path).read_bytes())
+    return found
+
+
+def _sendable(function: Callable[[Item], Result], folder: Path) -> Callable[[Item], Result]:
+    data = bytes(ForkingPickler.dumps(function))
+    if len(data) <= _LARGE:
+        return function
+    path = folder / "function"
+    path.write_bytes(data)
+    return _Filed(str(path), hashlib.sha256(data).hexdigest())
