@@ -192,6 +192,17 @@ class TestVerdict:
         assert stats.tail_p(-8.0, null, two_sided=False) == 1.0
 
 
+    def test_the_tail_of_a_skewed_null(self) -> None:
+        """For a null like that of a distance the p-value follows the gamma tail, which is far heavier."""
+        from scipy.stats import gamma
+
+        rng = np.random.default_rng(1)
+        found = [stats.tail_p(16.0, rng.gamma(2.0, 1.0, 400), two_sided=False) for _ in range(50)]
+        truth = float(gamma(2.0).sf(16.0))
+        assert truth / 30 < float(np.median(found)) < truth * 30
+        assert float(np.median(found)) > 1e3 * stats.normal_p(14 / np.sqrt(2))
+
+
 class TestBaseline:
     def test_drift(self, tmp_path: Path) -> None:
         """The same audit as before has no drift; another corpus has, and a gate can ask for it."""
