@@ -114,6 +114,8 @@ class Question:
     answers: tuple[str, ...] = ("yes", "no")
     kind: str = ""
     """what is asked, in a word: a judge that is a person's file or a replay may go by it"""
+    rationale: bool = False
+    """whether reasons come before the answer, which is then the last word; else one word is wanted"""
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,8 @@ class Metric:
     """Of a `between` metric: whether corpora can also be closer than two halves of one."""
     judged: ClassVar[bool] = False
     """Whether it asks a judge; without one it is left out."""
+    judged_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that hold the answers already: where the candidate has one of them, no judge is needed."""
 
     size: ClassVar[View] = "records"
     """Which part of each corpus is compared: all of it, equal records, equal tokens or equal bytes."""

@@ -123,8 +123,9 @@ def _reason(metric: Metric, candidate: Facts, reference: Facts | None, judged: b
         return "needs a label on each record"
     if metric.needs_reference and reference is None:
         return "needs a reference"
-    if metric.judged and not judged:
-        return "needs a judge (--judge PROVIDER)"
+    if metric.judged and not judged and not candidate.fields.intersection(metric.judged_fields):
+        instead = f" or a field {' or '.join(metric.judged_fields)}" if metric.judged_fields else ""
+        return f"needs a judge (--judge PROVIDER){instead}"
     return metric.lacks(candidate, reference)
 
 
