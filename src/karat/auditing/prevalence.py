@@ -34,6 +34,16 @@ class Shares:
     apparent: Floats
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """The share of positives in a mixture, the same uncut (it can leave [0, 1]), its error, and p of none."""
+
+    share: Share
+    raw: float
+    error: float
+    p: float
+
+
 # ------------------------------------------------------------------------------- shares as counted
 
 
@@ -125,10 +135,10 @@ def _fieller(a: float, b: float, z: float, rate: float, positive: float, negativ
     if root >= 0 and square != 0:
         both = [(-linear - s * np.sqrt(root)) / (2 * square) for s in (1, -1)]
         ends += [float(pi) for pi in both if 0 <= pi <= 1]
-    if b <= 0 or not ends:
-        if b > 0:  # fewer (or more) positive answers than the errors alone would give
-            return (0.0, 0.0) if a < b / 2 else (1.0, 1.0)
+    if b <= 0:
         return 0.0, 1.0
+    if not ends:  # further out than the errors explain: as wide as if the estimate were just 0 or 1
+        return _fieller(0.0 if a < b / 2 else b, b, z, rate, positive, negative)
     return min(ends), max(ends)
 
 
@@ -190,6 +200,98 @@ def expectation_maximisation(answers: Floats, rates: Floats, *, steps: int = 200
         if moved < 1e-7:
             break
     return shares
+
+
+def mixture_share(
+    unknown: ArrayLike,
+    negative: ArrayLike,
+    positive: ArrayLike,
+    *,
+    clusters: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+    level: float = 0.95,
+) -> Mixture:
+    """The share of positives in a sample, from scores of it and of known negatives and positives.
+
+    Any score whose distribution among negatives (and among positives) is the same in all samples will do; the
+    estimate is (u - n) / (p - n) with the mean scores of the three samples. With probabilities as scores this
+    is the probabilistic adjusted count (Bella et al. 2010, section 3), with answers 0 and 1 that of Rogan and
+    Gladen. Interval: all shares pi for which u = pi p + (1 - pi) n is not rejected, with the errors of all
+    three means in it (Fieller 1954), so scores that tell nothing give (0, 1). clusters: for each sample a key
+    of each record; records of one key count together (Cameron, Gelbach and Miller 2008). p tests pi = 0,
+    one-sided.
+    """
+    from scipy.special import ndtr, ndtri
+
+    samples = [np.asarray(one, dtype=np.float64) for one in (unknown, negative, positive)]
+    if min(map(len, samples)) < 2:
+        return Mixture(Share(float("nan"), None, float("nan")), float("nan"), float("nan"), float("nan"))
+    keys = clusters or (None, None, None)
+    (u, u_var), (n, n_var), (p, p_var) = (_mean(one, key) for one, key in zip(samples, keys, strict=True))
+    gap = p - n
+    raw = (u - n) / gap if gap > 0 else float("nan")
+    value = float(np.clip(raw, 0, 1)) if np.isfinite(raw) else float("nan")
+    z = float(ndtri(0.5 + level / 2))
+    low, high = _fieller(u - n, gap, z, u_var, p_var, n_var)
+    if np.isfinite(value):
+        low, high = min(low, value), max(high, value)
+    error = float(np.sqrt(u_var + n_var))
+    tail = float(ndtr(-(u - n) / error)) if error > 0 else float("nan")
+    slope = float(np.sqrt(u_var + (1 - value) ** 2 * n_var + value**2 * p_var) / gap) if gap > 0 else np.nan
+    return Mixture(Share(value, (low, high), u), float(raw), float(slope), tail)
+
+
+def _mean(scores: Floats, key: ArrayLike | None) -> tuple[float, float]:
+    """The mean of scores and its variance, records of one key counted together."""
+    mean = float(scores.mean())
+    gaps = scores - mean
+    if key is not None:
+        _, member = np.unique(np.asarray(key), return_inverse=True)
+        gaps = np.bincount(member, weights=gaps).astype(np.float64)
+    many = len(gaps)
+    factor = many / (many - 1) if many > 1 else np.inf
+    # half a pseudo-record at either end: scores that are all alike do not show that the next one is
+    floor = 0.25 / (len(scores) + 2) ** 2
+    return mean, float(factor * (gaps**2).sum() / len(scores) ** 2 + floor)
+
+
+def likeliest_prior(probabilities: ArrayLike, *, prior: float, steps: int = 1000) -> float:
+    """The share of positives with the highest likelihood, from calibrated probabilities of being positive.
+
+    prior: the share of positives for which the probabilities were calibrated. Source: Saerens, Latinne and
+    Decaestecker 2002, equation 9 (expectation and maximisation). It leans on the calibration, which the
+    adjusted count does not, so it stands beside it and not in its place.
+    """
+    p = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-9, 1 - 1e-9)
+    odds = p / (1 - p) * (1 - prior) / prior
+    share = prior
+    for _ in range(steps):
+        updated = float((share * odds / (share * odds + 1 - share)).mean())
+        if abs(updated - share) < 1e-7:
+            break
+        share = updated
+    return share
+
+
+def mixture_fit(
+    unknown: ArrayLike, negative: ArrayLike, positive: ArrayLike, share: float, *, bins: int = 8
+) -> float:
+    """The p-value of "the unknown scores are a mixture of the known ones, with this share of positives".
+
+    Pearson's chi-squared (1900) over equally filled bins, with the errors of all three histograms; two
+    degrees of freedom less than bins, for the total and the share.
+    """
+    from scipy.special import chdtrc
+
+    samples = [np.asarray(one, dtype=np.float64) for one in (unknown, negative, positive)]
+    if not np.isfinite(share) or min(map(len, samples)) < 5 * bins:
+        return float("nan")
+    cuts = np.unique(np.quantile(np.concatenate(samples), np.arange(1, bins) / bins))
+    counts = [np.bincount(np.searchsorted(cuts, one), minlength=len(cuts) + 1) + 0.0 for one in samples]
+    u, n, p = ((one + 0.5) / (one.sum() + 0.5 * len(one)) for one in counts)
+    sizes = [len(one) for one in samples]
+    expected = share * p + (1 - share) * n
+    spread = expected / sizes[0] + (1 - share) ** 2 * n / sizes[1] + share**2 * p / sizes[2]
+    return float(chdtrc(max(1, len(u) - 2), float(((u - expected) ** 2 / spread).sum())))
 
 
 def prediction_powered(
