@@ -18,6 +18,7 @@ ORDER = (
     "errors",
     "registry",
     "formats",
+    "rows",
     "records",
     "blocks",
     "runs",

@@ -185,7 +185,8 @@ def _journal(run: Run, name: str, fresh: bool) -> Path:
 def _read(path: str, call: Call, *, where: Sequence[str], fields: dict[str, str]) -> Any:
     from karat.records import read
 
-    return read(path, where=where, datatype=call.common.get("type"), fields=fields or None)
+    scratch = Path(call.common["run"]) / "work"
+    return read(path, where=where, datatype=call.common.get("type"), fields=fields or None, scratch=scratch)
 
 
 JSON = Annotated[bool, Parameter(help="Print one JSON object on standard output.", negative="")]

@@ -13,61 +13,23 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from karat import registry
 from karat.errors import BadSetting, InputError, did_you_mean
-from karat.formats import FORMATS, gathered, read_rows, write_table
-
-LINEAGE = pa.struct(
-    [
-        ("source", pa.string()),  # human or synthetic
-        ("generator", pa.string()),
-        ("recipe", pa.string()),
-        ("attributes", pa.string()),  # a JSON object: attribute -> value
-        ("seed", pa.int64()),
-        ("prompt_sha256", pa.string()),
-        ("iteration", pa.int64()),  # of a self-consuming loop; 0 is human
-        ("parents", pa.list_(pa.string())),
-        ("tokens_in", pa.int64()),
-        ("tokens_out", pa.int64()),
-        ("cost_usd", pa.float64()),
-        ("logprob", pa.float64()),  # mean over the tokens of the record, natural logarithm
-        ("generator_saw", pa.list_(pa.string())),  # fingerprints of human data the generator was given
-    ]
-)
+from karat.formats import FORMATS, gathered, read_rows, release, write_table
+from karat.rows import LINEAGE, Batch, DataType, column_of, condition, joined, plain, rename
 
 MEMORY = 256 << 20
 """Bytes of a table that are kept in memory; more is kept in a mapped file."""
-_UNKNOWN: dict[str, Any] = {}
-
 # In the order in which a file without a declared type is matched: the most demanding first.
 GUESS = ("dialogue", "annotation", "preference", "translation", "instruction", "classification", "text")
-
-
-class DataType(Protocol):
-    """What records asks of a data type: which fields make one, and what text and label they hold."""
-
-    forms: tuple[tuple[str, ...], ...]
-    optional: tuple[str, ...]
-    label: str | None
-    wide: tuple[tuple[str, ...], ...]
-    """Further forms, of rows that hold several records each; `explode` takes them apart."""
-    unit: str | None
-    """The field that names what several records are about (item, prompt); None where each stands alone."""
-
-    def explode(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the records of one row; those after the first need an id of their own."""
-
-    def normalise(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return the row with the field names of the first form."""
-
-    def text(self, row: Mapping[str, Any]) -> str:
-        """Return the one text of a row that text metrics read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +112,7 @@ class Records:
 
     def lineage(self, name: str) -> list[Any]:
         """Return one field of the lineage of all records."""
-        column = self.table.column("lineage").combine_chunks()
-        if isinstance(column, pa.ChunkedArray):
-            column = column.chunk(0) if column.num_chunks else pa.array([], LINEAGE)
-        return cast("list[Any]", column.field(name).to_pylist())
+        return cast("list[Any]", pc.struct_field(self.table.column("lineage"), name).to_pylist())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -162,13 +121,9 @@ class Records:
         known = {name for form in self.kind.forms for name in form} | set(self.kind.optional)
         for name in sorted(known & set(self.table.column_names)):
             digest.update(b"\x00" + name.encode() + b"\x00")
-            for value in self.table.column(name).to_pylist():
-                data = (
-                    value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-                )
-                encoded = data.encode("utf-8", "surrogatepass")
-                digest.update(len(encoded).to_bytes(8, "little"))
-                digest.update(encoded)
+            for batch in self.table.select([name]).to_batches(max_chunksize=50_000):
+                digest.update(b"".join(_signed(batch.column(0).to_pylist())))
+            release()
         return digest.hexdigest()[:16]
 
     def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Records:
@@ -200,7 +155,10 @@ class Records:
         tables = [self.table, *(other.table for other in others)]
         try:
             table = pa.concat_tables(tables, promote_options="permissive")
-        except pa.ArrowInvalid:  # an extra field of the same name holds something else: keep the known fields
+        except (
+            pa.ArrowInvalid,
+            pa.ArrowTypeError,
+        ):  # an extra field of the same name holds something else: keep the known fields
             shared = set(tables[0].column_names).intersection(*(t.column_names for t in tables[1:]))
             same = [
                 n
@@ -212,7 +170,7 @@ class Records:
 
     def with_column(self, name: str, values: Sequence[Any] | pa.Array) -> Records:
         """Return the records with one field added or replaced."""
-        array = values if isinstance(values, pa.Array) else _array(list(values))
+        array = values if isinstance(values, pa.Array) else column_of(list(values))
         if name in self.table.column_names:
             return self._with(self.table.set_column(self.table.column_names.index(name), name, array))
         return self._with(self.table.append_column(name, array))
@@ -250,22 +208,25 @@ def read(
     where: Sequence[str] = (),
     datatype: str | None = None,
     fields: Mapping[str, str] | None = None,
+    scratch: Path | None = None,
 ) -> Records:
     """Read records from .jsonl, .jsonl.gz, .csv, .parquet, `-` (standard input) or `hf:NAME[:SPLIT]`.
 
     where: conditions `FIELD=VALUE`; a row must meet all of them (`FIELD!=VALUE` excludes).
     datatype: the data type by name; guessed from the fields when not given.
     fields: new name -> name in the file; `title+description` joins two fields with a space.
+    scratch: folder for a table larger than MEMORY, which is mapped and not held; the system's when not given.
     Raises InputError that names the file, the row and the cure.
     """
-    parts = list(batches(path, where=where, datatype=datatype, fields=fields, size=50_000))
     name = str(path)
-    if not parts:
+    found = batches(path, where=where, datatype=datatype, fields=fields)
+    first = next(found, None)
+    if first is None:
         condition = f" where {' and '.join(where)}" if where else ""
         cure = "check the condition" if where else "it is empty"
         raise InputError(f"{name}: no records{condition}; {cure}")
-    first = parts[0]
-    return first.concat(*parts[1:]) if len(parts) > 1 else first
+    tables = gathered(chain([first.table], (part.table for part in found)), memory=MEMORY, folder=scratch)
+    return Records(joined(tables), first.datatype, name)
 
 
 def batches(
@@ -278,37 +239,38 @@ def batches(
 ) -> Iterator[Records]:
     """Read records in batches of `size`, for files larger than memory. Arguments as for `read`."""
     name = str(path)
-    tests = [_condition(text) for text in where]
-    pending: list[dict[str, Any]] = []
+    tests = [condition(text) for text in where]
     seen_fields: set[str] = set()
     origin = "-" if name == "-" else Path(name).name if not name.startswith("hf:") else name
-    ids: set[str] = set()
     any_row = any_match = False
-    kind: DataType | None = None
-    for line, row in read_rows(name):
-        any_row = True
-        if tests:
-            for key, _, _ in tests:
-                if key not in row and not seen_fields:
-                    raise InputError(
-                        f"{name}:{line}: no field {key!r} to pick rows by{did_you_mean(key, row)} "
-                        f"(found: {', '.join(row)})"
-                    )
-            seen_fields.update(row)
-            if not all((_plain(row.get(key)) == value) is equal for key, equal, value in tests):
-                continue
-        any_match = True
-        row = _rename(row, fields or {}, f"{name}:{line}")
-        datatype = datatype or guess(row, f"{name}:{line}")
-        kind = kind or cast(DataType, registry.make("datatypes", datatype))
-        place = f"{name}:{line}"
-        pending += _taken_apart(row, kind, place, f"{origin}:{line}", ids)
-        if len(pending) >= size:
-            yield _table(pending, datatype, name)
-            pending = []
-    if pending:
-        assert datatype is not None
-        yield _table(pending, datatype, name)
+    batch: Batch | None = None
+    try:
+        for line, row in read_rows(name):
+            any_row = True
+            if tests:
+                for key, _, _ in tests:
+                    if key not in row and not seen_fields:
+                        raise InputError(
+                            f"{name}:{line}: no field {key!r} to pick rows by{did_you_mean(key, row)} "
+                            f"(found: {', '.join(row)})"
+                        )
+                seen_fields.update(row)
+                if not all((plain(row.get(key)) == value) is equal for key, equal, value in tests):
+                    continue
+            any_match = True
+            row = rename(row, fields or {}, f"{name}:{line}") if fields else row
+            if batch is None:
+                datatype = datatype or guess(row, f"{name}:{line}")
+                batch = Batch.of(datatype, registry.make("datatypes", datatype), name, origin)
+            batch.add(line, row)
+            if len(batch) >= size:
+                yield Records(batch.table(), str(datatype), name)
+    except InputError:
+        if batch is not None and len(batch):
+            batch.table()  # a row before this one may be wrong too, and comes first
+        raise
+    if batch is not None and len(batch):
+        yield Records(batch.table(), str(datatype), name)
     elif not any_row:
         raise InputError(f"{name}: no records; the file is empty")
     elif tests and not any_match:
@@ -319,17 +281,15 @@ def from_rows(
     rows: Iterable[Mapping[str, Any]], *, datatype: str | None = None, path: str = "<memory>"
 ) -> Records:
     """Make records from dictionaries; the same checks as for a file, InputError when there are none."""
-    found: list[dict[str, Any]] = []
-    ids: set[str] = set()
-    kind: DataType | None = None
+    batch: Batch | None = None
     for number, row in enumerate(rows, 1):
-        datatype = datatype or guess(row, f"{path}:{number}")
-        kind = kind or cast(DataType, registry.make("datatypes", datatype))
-        place = f"{path}:{number}"
-        found += _taken_apart(dict(row), kind, place, place, ids)
-    if not found or datatype is None:
+        if batch is None:
+            datatype = datatype or guess(row, f"{path}:{number}")
+            batch = Batch.of(datatype, registry.make("datatypes", datatype), path, path)
+        batch.add(number, dict(row))
+    if batch is None or not len(batch):
         raise InputError(f"{path}: no records; give at least one row")
-    return _table(found, datatype, path)
+    return Records(batch.table(), str(datatype), path)
 
 
 def from_table(table: pa.Table, datatype: str, path: str = "<memory>") -> Records:
@@ -341,152 +301,23 @@ def guess(row: Mapping[str, Any], where: str) -> str:
     """Return the data type whose required fields the row has. Raises InputError naming the fields found."""
     for name in GUESS:
         kind = registry.make("datatypes", name)
-        if any(all(row.get(f) is not None for f in form) for form in (*kind.forms, *kind.wide)):
-            # a type whose field names do not tell enough may look at what the fields hold
-            if getattr(kind, "fits", None) is None or kind.fits(row):
-                return name
+        held = any(all(row.get(f) is not None for f in form) for form in (*kind.forms, *kind.wide))
+        # a type whose field names do not tell enough may look at what the fields hold
+        if held and (getattr(kind, "fits", None) is None or kind.fits(row)):
+            return name
     present = [key for key in row if key not in ("id", "lineage")]
     text = next((key for key in present if isinstance(row[key], str) and key != "label"), None)
     cure = f"name it with --text-field {text}" if text else "name it with --text-field FIELD"
     raise InputError(f"{where}: no field 'text' (found: {', '.join(present) or 'none'}); {cure}")
 
 
-def _condition(text: str) -> tuple[str, bool, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip("! "):
-        raise BadSetting(f"the condition {text!r} must be written FIELD=VALUE or FIELD!=VALUE")
-    return key.rstrip("!").strip(), not key.endswith("!"), value
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value if isinstance(value, str) else str(value)
-
-
-def _rename(row: dict[str, Any], fields: Mapping[str, str], where: str) -> dict[str, Any]:
-    for new, old in fields.items():
-        pieces = old.split("+") if old not in row else [old]
-        for piece in pieces:
-            if piece not in row:
-                raise InputError(
-                    f"{where}: no field {piece!r}{did_you_mean(piece, row)} (found: {', '.join(row)})"
-                )
-        row = {**row, new: row[pieces[0]] if len(pieces) == 1 else " ".join(_plain(row[p]) for p in pieces)}
-    return row
-
-
-def _taken_apart(
-    row: dict[str, Any], kind: DataType, where: str, fallback: str, ids: set[str]
-) -> list[dict[str, Any]]:
-    """Return the records of one row, checked; what a data type complains of is told with its place."""
-    try:
-        return [
-            _checked(one, kind, where, f"{fallback}/{i}" if i else fallback, ids)
-            for i, one in enumerate(kind.explode(row))
-        ]
-    except InputError as error:
-        raise error if str(error).startswith(where) else InputError(f"{where}: {error}") from None
-
-
-def _checked(row: dict[str, Any], kind: DataType, where: str, fallback: str, ids: set[str]) -> dict[str, Any]:
-    """Return the row with its fields checked, an id and a lineage; raise InputError naming the place."""
-    row = kind.normalise(row)
-    form = next((f for f in kind.forms if all(row.get(name) is not None for name in f)), None)
-    if form is None:
-        missing = next(name for name in kind.forms[0] if row.get(name) is None)
-        found = [key for key in row if key not in ("id", "lineage") and row[key] is not None]
-        raise InputError(
-            f"{where}: no field {missing!r} (found: {', '.join(found) or 'none'}); "
-            f"name it with --{missing.replace('_', '-')}-field {found[0] if found else 'FIELD'}"
-        )
-    for name in form:
-        row[name] = _as_field(name, row[name], where)
-    if kind.label and row.get(kind.label) is not None:
-        row[kind.label] = _as_field(kind.label, row[kind.label], where)
-    identity = _plain(row.get("id")) or fallback
-    while identity in ids:  # a file may repeat its ids, but a warning must name one record
-        identity += "'"
-    ids.add(identity)
-    return {**row, "id": identity, "lineage": _lineage(row.get("lineage"), where)}
-
-
-def _as_field(name: str, value: Any, where: str) -> Any:
-    if name == "messages":
-        if not (
-            isinstance(value, list)
-            and all(isinstance(m, dict) and {"role", "content"} <= set(m) for m in value)
-        ):
-            raise InputError(f"{where}: field 'messages' must be a list of objects with 'role' and 'content'")
-        return [
-            {"role": str(m["role"]), "content": "" if m["content"] is None else str(m["content"])}
-            for m in value
-        ]
-    if isinstance(value, dict | list) and name != "label":
-        kind = "an object" if isinstance(value, dict) else "a list"
-        raise InputError(
-            f"{where}: field {name!r} is {kind}, but must be text; convert it or choose another field"
-        )
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    return _plain(value)
-
-
-def _lineage(given: Any, where: str) -> dict[str, Any] | None:
-    """Return the lineage struct of a row; CSV holds it as JSON text. None stands for: nothing is known."""
-    if isinstance(given, str) and given.startswith("{"):
-        try:
-            given = json.loads(given)
-        except json.JSONDecodeError:
-            given = None
-    if not isinstance(given, dict) or not given:
-        return None
-    try:
-        return {f.name: _lineage_value(given.get(f.name), f) for f in LINEAGE}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: field 'lineage' cannot be read ({error}); mend or remove it") from None
-
-
-def _lineage_value(value: Any, part: Any) -> Any:
-    if value is None:
-        return None
-    if pa.types.is_list(part.type):
-        return [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
-    if pa.types.is_integer(part.type):
-        return int(value)
-    if pa.types.is_floating(part.type):
-        return float(value)
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def _table(rows: list[dict[str, Any]], datatype: str, path: str) -> Records:
-    names: dict[str, None] = {"id": None}
-    for row in rows:
-        names.update(dict.fromkeys(row))
-    columns = {name: _array([row.get(name) for row in rows], name) for name in names}
-    ordered = [name for name in names if name != "lineage"] + ["lineage"]
-    return Records(pa.table({name: columns[name] for name in ordered}), datatype, path)
-
-
-def _array(values: list[Any], name: str = "") -> pa.Array:
-    """Return an Arrow array; what fits no single type is kept as JSON text."""
-    if name == "lineage":
-        # a null struct would make each lookup a special case: its fields are null instead
-        return pa.array([_UNKNOWN if value is None else value for value in values], LINEAGE)
-    try:
-        array = pa.array(values)
-        return array.cast(pa.string()) if pa.types.is_null(array.type) else array
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
-        if all(v is None or isinstance(v, str) for v in values):  # lone surrogates are not UTF-8
-            return pa.array(
-                [v if v is None else v.encode("utf-8", "replace").decode() for v in values], pa.string()
-            )
-        return pa.array(
-            [None if v is None else v if isinstance(v, str) else json.dumps(v, default=str) for v in values],
-            pa.string(),
-        )
+def _signed(values: list[Any]) -> Iterator[bytes]:
+    """For each value its number of bytes (eight of them, the low ones first), and its bytes."""
+    for value in values:
+        data = value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+        encoded = data.encode("utf-8", "surrogatepass")
+        yield len(encoded).to_bytes(8, "little")
+        yield encoded
 
 
 __all__ = [

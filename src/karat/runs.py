@@ -34,6 +34,7 @@ import orjson
 from karat import records as karat_records
 from karat import registry
 from karat.errors import InputError
+from karat.formats import release
 from karat.records import Records
 from karat.version import __version__
 
@@ -44,6 +45,7 @@ Result = TypeVar("Result")
 
 # Where and how loudly a step runs does not change what it gives.
 _PLACEMENT = frozenset({"executor", "progress", "journal", "cache", "concurrency", "memory"})
+_BATCH = 50_000  # records looked at a time: a corpus may be larger than memory
 _LIBRARIES = ("numpy", "pyarrow", "polars", "scikit-learn", "torch", "transformers")
 
 
@@ -197,8 +199,7 @@ def describe(value: Any) -> Any:
         return value
     if isinstance(value, Records):
         # ids stand in reasons and warnings, so the same texts under other ids are another step
-        ids = hashlib.sha256("\n".join(value.ids).encode("utf-8", "replace")).hexdigest()[:8]
-        return {"records": value.fingerprint, "ids": ids, "lineage": _lineage_key(value)}
+        return {"records": value.fingerprint, "ids": _ids_key(value), "lineage": _lineage_key(value)}
     if isinstance(value, Mapping):
         return {str(key): describe(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -224,10 +225,22 @@ def _files(text: str) -> dict[str, str]:
     return {piece: hashlib.sha256(Path(piece).read_bytes()).hexdigest()[:16] for piece in found}
 
 
+def _ids_key(found: Records) -> str:
+    digest = hashlib.sha256()
+    for batch in found.table.select(["id"]).to_batches(max_chunksize=_BATCH):
+        digest.update("".join(f"{one}\n" for one in batch.column(0).to_pylist()).encode("utf-8", "replace"))
+    release()
+    return digest.hexdigest()[:8]
+
+
 def _lineage_key(found: Records) -> str:
     digest = hashlib.sha256()
-    for name in ("source", "generator", "generator_saw", "parents", "attributes"):
-        digest.update(repr(found.lineage(name)).encode("utf-8", "replace"))
+    for batch in found.table.select(["lineage"]).to_batches(max_chunksize=_BATCH):
+        for name in ("source", "generator", "generator_saw", "parents", "attributes"):
+            known = batch.column(0).field(name)
+            empty = known.null_count == len(known)
+            digest.update(repr(len(known) if empty else known.to_pylist()).encode("utf-8", "replace"))
+    release()
     return digest.hexdigest()[:8]
 
 

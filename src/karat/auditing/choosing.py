@@ -65,8 +65,8 @@ def facts(records: Records) -> Facts:
     return Facts(
         records.datatype,
         frozenset(fields),
-        generators=any(one is not None for one in records.lineage("generator")),
-        linked=any(records.lineage("parents")),
+        generators=_known(records, "generator"),
+        linked=_known(records, "parents") and any(records.lineage("parents")),
     )
 
 
@@ -130,8 +130,14 @@ def _reason(metric: Metric, candidate: Facts, reference: Facts | None, judged: b
 
 
 def _has_labels(records: Records) -> bool:
-    labels = records.labels()
-    return labels is not None and any(label is not None for label in labels)
+    name = records.kind.label
+    return name is not None and records.has(name) and records.table.column(name).null_count < len(records)
+
+
+def _known(records: Records, name: str) -> bool:
+    """Whether the lineage of any record has a value in this field."""
+    column = pc.struct_field(records.table.column("lineage"), name)
+    return bool(column.null_count < len(column))
 
 
 def _as_published(metric: Metric) -> Metric:
