@@ -36,6 +36,7 @@ def choose(
         named += [] if family else [one]
     made: tuple[Metric, ...] = registry.make_all("metrics", named)
     mine, theirs = facts(candidate), None if reference is None else facts(reference)
+    shared = _shares_texts(candidate, reference)
     chosen: list[Metric] = []
     skipped: dict[str, str] = {}
     for metric in (*made, *grouped, *(() if asked else every)):
@@ -43,6 +44,8 @@ def choose(
         reason = _reason(metric, mine, theirs, judged, candidate)
         if not reason and not asked and not metric.default:
             reason = "runs when it is asked for by name"
+        if not reason and not asked and shared and "text" in metric.datatypes:
+            reason = "the records judge texts that several of them share, and differ in the judgement"
         name = registry.name_of(metric)
         if reason and must:
             raise BadSetting(f"metric {name!r} {reason}; leave it out or bring what it needs")
@@ -103,6 +106,19 @@ def split_by_kind(candidate: Records) -> tuple[Records, Records] | None:
     if not (human.any() and model.any()):
         return None
     return candidate.where(model), candidate.where(human)
+
+
+def _shares_texts(candidate: Records, reference: Records | None) -> bool:
+    """Whether records judge the same texts, on one side or on both: then texts are not what differs."""
+    if candidate.kind.unit is None:
+        return False
+    mine = candidate.texts()
+    different = set(mine)
+    if len(different) < 0.7 * len(mine):
+        return True
+    if reference is None or reference.datatype != candidate.datatype:
+        return False
+    return len(different & set(reference.texts())) >= 0.5 * len(different)
 
 
 def _families(asked: Sequence[str | Metric]) -> bool:
