@@ -34,6 +34,11 @@ class Columns:
     def _read(self) -> dict[str, NDArray[Any]]:
         return {}
 
+    @cached_property
+    def memo(self) -> dict[Any, Any]:
+        """What metrics worked out of these fields, by name, so that it is worked out once."""
+        return {}
+
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._read:
             values = np.empty(len(self), dtype=object)
