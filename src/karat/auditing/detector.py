@@ -203,16 +203,31 @@ def out_of_fold(
         kernel = gram(matrix)
     for k in np.unique(fold):
         held, rest = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
-        mean = targets[rest].mean(axis=0)
-        centred = (targets[rest] - mean).astype(np.float32)
-        if kernel is None:
-            weights = matrix[rest].T @ _conjugate_gradients(matrix[rest], centred, penalty)
-            scores[held] = matrix[held] @ weights + mean
-        else:
-            dual = _solve(kernel[np.ix_(rest, rest)], centred, penalty)
-            with _one_thread():
-                scores[held] = kernel[np.ix_(held, rest)] @ dual + mean
+        scores[held] = held_out(matrix, targets[rest], rest, held, kernel=kernel, penalty=penalty)
     return scores
+
+
+def held_out(
+    matrix: scipy.sparse.csr_matrix,
+    targets: Floats,
+    rest: Ints,
+    held: Ints,
+    *,
+    kernel: Kernel | None = None,
+    penalty: float = PENALTY,
+) -> Floats:
+    """Return scores [held, k] of some rows by models fitted on `rest`, whose targets are [rest, k].
+
+    `kernel` is what `gram` gives for the whole matrix; without it the systems are solved by iteration.
+    """
+    mean = targets.mean(axis=0)
+    centred = (targets - mean).astype(np.float32)
+    if kernel is None:
+        weights = matrix[rest].T @ _conjugate_gradients(matrix[rest], centred, penalty)
+        return np.asarray(matrix[held] @ weights + mean, dtype=np.float64)
+    dual = _solve(kernel[np.ix_(rest, rest)], centred, penalty)
+    with _one_thread():
+        return np.asarray(kernel[np.ix_(held, rest)] @ dual + mean, dtype=np.float64)
 
 
 def ridge(

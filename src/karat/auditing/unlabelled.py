@@ -62,9 +62,7 @@ def score(
     for k in np.unique(fold):
         rest = np.flatnonzero(fold[:sure] != k)
         held = np.flatnonzero(fold == k)
-        part = None if kernel is None else kernel[np.ix_(rest, rest)]
-        weights, mean = detector.ridge(matrix[rest], targets[rest], kernel=part)
-        margin[held] = (matrix[held] @ weights + mean)[:, 0]
+        margin[held] = detector.held_out(matrix, targets[rest], rest, held, kernel=kernel)[:, 0]
     probability = np.empty(len(texts))
     for k in np.unique(fold):
         rest = np.flatnonzero(fold[:sure] != k)
