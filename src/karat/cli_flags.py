@@ -34,7 +34,7 @@ _ONE_AT_A_TIME = ("where", "fail_if")
 _COMMON_HELP = {
     "seed": "Number from which all chance is drawn.",
     "budget": "One dial for sample sizes, trials and model sizes.",
-    "executor": "Where work runs: local, local:workers=N (0: one a core).",
+    "executor": "Where work runs: local, local:workers=N (0: one a core), ray, ray:address=auto.",
     "json": "Print one JSON object on standard output.",
     "run": "Folder where steps and calls are kept; the same command again reuses them.",
     "fresh": "Ignore what is kept.",

@@ -340,15 +340,6 @@ def _joined_column(tables: list[pa.Table], name: str) -> pa.ChunkedArray:
     try:
         column = pa.concat_tables(parts, promote_options="permissive").column(name)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        texts = [
-            pa.array(
-                [
-                    None if v is None else v if isinstance(v, str) else json.dumps(v, default=str)
-                    for v in values
-                ]
-            )
-            for part in parts
-            for values in (chunk.to_pylist() for chunk in part.column(name).chunks)
-        ]
-        column = pa.chunked_array([text.cast(pa.string()) for text in texts])
+        chunks = [chunk for part in parts for chunk in part.column(name).chunks]
+        column = pa.chunked_array([_as_json(chunk.to_pylist()) for chunk in chunks])
     return column.cast(pa.string()) if pa.types.is_null(column.type) else column
