@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from karat.auditing.labels_paired import Paired, Scored
 from karat.auditing.labels_people import People, concentration, multinomial
-from karat.auditing.labels_sheet import Floats, Ints
+from karat.auditing.labels_sheet import Floats, Ints, summed
 
 DISTANCES = ("tvd", "jsd", "cross_entropy")
 
@@ -77,10 +77,12 @@ class Pooled:
     def of(self, mine: NDArray[np.generic], human: NDArray[np.generic]) -> tuple[float, Floats]:
         """The mean over annotators, weighted by their items, and the distance of each."""
         owner, owners = self.paired.mine.owner, len(self.paired.mine.owners)
-        ours = np.zeros((owners, mine.shape[1]))
-        people = np.zeros_like(ours)
-        np.add.at(ours, owner, mine)
-        np.add.at(people, owner, human[self.paired.mine.item])
+        ours, people = (
+            np.stack(
+                [np.bincount(owner, column, owners) for column in np.asarray(rows, np.float64).T], axis=1
+            )
+            for rows in (mine, human[self.paired.mine.item])
+        )
         found = distance(ours, people, self.kind)
         weight = np.bincount(owner, minlength=owners) * np.isfinite(found)
         mean = float((np.nan_to_num(found) * weight).sum() / weight.sum()) if weight.any() else float("nan")
@@ -93,9 +95,7 @@ class Pooled:
     def swapped(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
         """Labels dealt anew within items: counts of lists, and of people's labels by item."""
         ours, people = self.paired.swapped(rng)
-        human = np.zeros((self.paired.items, ours.shape[1]), np.int64)
-        np.add.at(human, self.paired.theirs.item, people)
-        return ours, human
+        return ours, summed(self.paired.theirs.item, people, self.paired.items)
 
     def excess(self, rng: np.random.Generator, trials: int) -> tuple[float, Floats]:
         """What finite numbers of labels add to the mean and to the distance of each annotator."""

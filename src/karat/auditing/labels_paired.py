@@ -21,7 +21,7 @@ import numpy as np
 from karat.auditing import statistics as stats
 from karat.auditing.base import Comparison, Context, Found, Summary, Telling
 from karat.auditing.labels_people import People, multinomial
-from karat.auditing.labels_sheet import SHEET, Book, Floats, Ints, Lists, Sheet, lists, read, repeats
+from karat.auditing.labels_sheet import SHEET, Book, Floats, Ints, Lists, Sheet, lists, read, repeats, summed
 
 Part = tuple[float, tuple[float, float] | None, int]
 _CELLS = 20_000_000  # weights held at a time
@@ -80,7 +80,7 @@ class Paired:
         return multinomial(rng, self.mine.counts.sum(axis=1), shares[self.mine.item])
 
     def twice(self, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """Two groups of the same people: lists as long as the candidate's, and the people's labels by item."""
+        """Two groups of the same people: lists as long as the candidate's, and people's labels by item."""
         shares = self.people.shares(rng)
         ours = multinomial(rng, self.mine.counts.sum(axis=1), shares[self.mine.item])
         return ours, multinomial(rng, self.human.sum(axis=1), shares)
@@ -189,7 +189,7 @@ def figures(
     null, null_by, gaps = np.full(context.trials, np.nan), [], np.full(context.trials, np.nan)
     for trial in range(context.trials):
         ours, people = paired.swapped(rng)
-        again = score(ours, _by_item(people, paired)[at])
+        again = score(ours, summed(paired.theirs.item, people, paired.items)[at])
         null[trial], beside = _value(again, finish)
         gaps[trial] = null[trial] - beside if beside is not None else null[trial]
         null_by.append(_sums(again, paired))
@@ -325,12 +325,6 @@ def _best(paired: Paired, context: Context, rng: np.random.Generator) -> tuple[I
         return paired.ideal(rng), paired.human[at]
     ours, human = paired.twice(rng)
     return ours, human[at]
-
-
-def _by_item(people: Ints, paired: Paired) -> Ints:
-    found = np.zeros((paired.items, people.shape[1]), np.int64)
-    np.add.at(found, paired.theirs.item, people)
-    return found
 
 
 def _value(found: Scored, finish: Finish) -> tuple[float, float | None]:

@@ -106,9 +106,7 @@ class Lists:
 
     def by_item(self, items: int) -> Ints:
         """int64 [items, K]: how often each item was given each label."""
-        found = np.zeros((items, self.counts.shape[1]), np.int64)
-        np.add.at(found, self.item, self.counts)
-        return found
+        return summed(self.item, self.counts, items)
 
 
 def read(
@@ -150,9 +148,7 @@ def lists(sheet: Sheet, kinds: int, *, crowd: bool = False) -> Lists:
     owner = np.zeros(len(sheet), np.int64) if crowd else sheet.annotator
     pair = sheet.item * max(len(owners), 1) + owner
     known, first, member = np.unique(pair, return_index=True, return_inverse=True)
-    counts = np.zeros((len(known), kinds), np.int64)
-    valid = sheet.label >= 0
-    np.add.at(counts, (member[valid], sheet.label[valid]), 1)
+    counts = tally(member, sheet.label, len(known), kinds)
     said = np.bincount(member, minlength=len(known))
     return Lists(sheet.item[first], owner[first], counts, said, sheet.keys[first], owners, member)
 
@@ -161,6 +157,19 @@ def repeats(sheet: Sheet) -> bool:
     """Whether any annotator labelled an item more than once."""
     pair = sheet.item * max(len(sheet.annotators), 1) + sheet.annotator
     return len(np.unique(pair)) < len(pair)
+
+
+def summed(index: Ints, rows: Ints, size: int) -> Ints:
+    """int64 [size, K]: sums of the rows [n, K] that share an index."""
+    columns = [np.bincount(index, column, size) for column in rows.T]
+    return np.stack(columns, axis=1).astype(np.int64) if columns else np.zeros((size, 0), np.int64)
+
+
+def tally(index: Ints, label: Ints, size: int, kinds: int) -> Ints:
+    """int64 [size, K]: how often each label stands at each index; labels below 0 are left out."""
+    valid = label >= 0
+    found = np.bincount(index[valid] * kinds + label[valid], minlength=size * kinds)
+    return found.reshape(size, kinds).astype(np.int64)
 
 
 def plain(label: str) -> str:

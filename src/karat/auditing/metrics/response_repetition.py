@@ -114,8 +114,7 @@ def _shares(mine: Lists) -> dict[str, float]:
 def _by_chance(mine: Lists, draws: Ints) -> float:
     """How often as many draws from the overall shares of each annotator would be all one."""
     owners = len(mine.owners)
-    totals = np.zeros((owners, mine.counts.shape[1]))
-    np.add.at(totals, mine.owner, mine.counts)
+    totals = labels_sheet.summed(mine.owner, mine.counts, owners)
     shares = totals / np.maximum(totals.sum(axis=1, keepdims=True), 1)
     chosen = draws > 1
     powers: Floats = shares[mine.owner[chosen]] ** draws[chosen, None]
