@@ -11,6 +11,7 @@ from karat.auditing.base import Found
 from karat.auditing.labels_sheet import Floats, Ints, Sheet
 
 _CONSTANT = 0.95
+_USUAL = 0.9
 _LITTLE = 0.2
 _ITEMS = 20
 
@@ -94,37 +95,37 @@ class Source:
     best: float | None
 
 
-def degenerate(sheet: Sheet, sources: Sequence[Source], shares: Floats | None) -> tuple[Found, ...]:
+def degenerate(
+    sheet: Sheet, sources: Sequence[Source], shares: Floats, *, others: str = "people"
+) -> tuple[Found, ...]:
     """Warn of annotators whose labels are constant, draw by draw, or say nothing about the item.
 
-    shares: how often people give each label; a label that nearly everybody gives may well be constant
+    shares: how often `others` give each label; a label that nearly everybody gives may well be constant
     """
     known = {one.name: one for one in sources}
     found = []
     for i, name in enumerate(sheet.annotators):
-        reasons = [*_constant(sheet, i, shares), *_uninformed(known.get(name))]
+        reasons = [*_constant(sheet, i, shares, others), *_uninformed(known.get(name))]
         if reasons:
             cure = "its labels are no judgement of the items: leave it out or mend its prompt"
             found.append(Found("degenerate_source", f"{name}: {'; '.join(reasons)}; {cure}"))
     return tuple(found)
 
 
-def _constant(sheet: Sheet, annotator: int, shares: Floats | None) -> list[str]:
-    """Draws of an annotator that are nearly always one label, although people's labels vary."""
+def _constant(sheet: Sheet, annotator: int, shares: Floats, others: str) -> list[str]:
+    """Draws of an annotator that are nearly always one label, although the others' labels vary."""
     mine = (sheet.annotator == annotator) & (sheet.label >= 0)
     slots, counts = np.unique(sheet.slot[mine], return_counts=True)
     constant, tops = [], []
     for slot, n in zip(slots, counts, strict=True):
         given = np.bincount(sheet.label[mine & (sheet.slot == slot)])
         label = int(given.argmax())
-        usual = 0.0 if shares is None else float(shares[label])
-        least = _CONSTANT if shares is not None else 0.99
-        if n >= _ITEMS and given[label] / n >= least and usual < 0.9:
+        if n >= _ITEMS and given[label] / n >= _CONSTANT and float(shares[label]) < _USUAL:
             constant.append(int(slot) + 1)
             tops.append(float(given[label] / n))
     if not constant:
         return []
-    beside = "" if shares is None else f", where people's commonest label has {float(shares.max()):.0%}"
+    beside = f", where the commonest label of {others} has {float(shares.max()):.0%}"
     if len(slots) == 1:
         return [f"gives one label on {tops[0]:.0%} of its items{beside}"]
     listed = ", ".join(map(str, constant[:5]))

@@ -154,9 +154,10 @@ def lists(sheet: Sheet, kinds: int, *, crowd: bool = False) -> Lists:
 
 
 def repeats(sheet: Sheet) -> bool:
-    """Whether any annotator labelled an item more than once."""
+    """Whether annotators label items more than once as a rule, as a model does that is drawn from."""
     pair = sheet.item * max(len(sheet.annotators), 1) + sheet.annotator
-    return len(np.unique(pair)) < len(pair)
+    _, counts = np.unique(pair, return_counts=True)
+    return bool((counts > 1).mean() >= 0.5) if len(counts) else False
 
 
 def summed(index: Ints, rows: Ints, size: int) -> Ints:
@@ -177,6 +178,11 @@ def plain(label: str) -> str:
     text = label.strip()
     whole = _WHOLE.fullmatch(text)
     return whole[1] if whole else text
+
+
+def blank(label: str) -> bool:
+    """Whether an answer says nothing."""
+    return plain(label).lower() in _BLANK
 
 
 def _sheet(side: Columns, item: Ints, space: tuple[str, ...]) -> Sheet:
@@ -252,7 +258,7 @@ def _space(columns: Sequence[pa.ChunkedArray], given: Sequence[str]) -> tuple[tu
         space = tuple(dict.fromkeys(given))
         numbers = _numbers(space)
         return space, np.arange(len(space), dtype=np.float64) if numbers is None else numbers
-    said = [{plain(one) for one in _coded(column)[0]} - _BLANK for column in columns]
+    said = [{plain(one) for one in _coded(column)[0] if not blank(one)} for column in columns]
     known = said[-1]  # the reference where there is one
     numbers = _numbers(sorted(known))
     if numbers is None or not len(numbers):

@@ -165,7 +165,9 @@ class ItemInformation(Metric):
                 for i, name in enumerate(mine.owners[:_NAMED])
                 if not crowd
             },
-            warnings=labels_information.degenerate(book.mine, (), None),
+            warnings=labels_information.degenerate(
+                book.mine, (), mine.counts.sum(axis=0) / max(int(mine.counts.sum()), 1), others="all"
+            ),
         )
 
 
