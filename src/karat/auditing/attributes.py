@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from karat.auditing.base import Context, Facts, Found, Need, Summary, need
 from karat.auditing.columns import Columns
-from karat.auditing.scorers.base import Given, Scorer, Scores, make
+from karat.auditing.scorers.base import Given, Scorer, Scores, known_values, make
 from karat.auditing.statistics import Difference, Estimate, against_zero, difference
 from karat.auditing.summaries import Sample
-from karat.errors import BadSetting, InputError
+from karat.errors import BadSetting, InputError, NotEnoughData
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -122,6 +122,37 @@ def scored(scorer: Scorer, sides: Sequence[Material | Given], context: Context) 
     """The scores of all sides. Raises what the scorer raises."""
     given = [one.given() if isinstance(one, Material) else one for one in sides]
     return scorer.score(given, seed=context.seed, cache=context.cache)
+
+
+def read_given(path: str, scorer: Scorer, attribute: str) -> Given:
+    """The records of a file as a scorer is given them, with the fields that tell the attribute."""
+    from karat import records
+
+    read = records.read(path)
+    columns = {"lineage.attributes": np.array(read.lineage("attributes"), dtype=object)}
+    for name in (*scorer.fields(), attribute):
+        if name and name not in columns:
+            values = np.full(len(read), None, dtype=object)
+            if read.has(name):
+                values[:] = read.column(name)
+            columns[name] = values
+    texts = tuple(read.texts()) if scorer.reads_text else ()
+    return Given(texts, columns, np.array(read.ids, dtype=object))
+
+
+def confusion_of(given: Given, codes: Ints, names: Sequence[str], attribute: str, path: str) -> Ints:
+    """int64 [K, K]: true class (row) by class found (column) of labelled records. Raises NotEnoughData."""
+    truth = known_values(given.columns, attribute)
+    place = {name: i for i, name in enumerate(names)}
+    rows = [i for i, value in enumerate(truth) if value in place and codes[i] >= 0]
+    if not rows:
+        shown = ", ".join(names[:5])
+        raise NotEnoughData(
+            f"{path}: no record has a known {attribute!r} that is one of {shown}; name the field so"
+        )
+    table = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(table, (np.array([place[truth[i]] for i in rows]), codes[rows]), 1)
+    return table
 
 
 def one_class(scores: Scores, name: str) -> list[Ints]:

@@ -17,12 +17,14 @@ Floats = NDArray[np.float64]
 MEASURES = ("tvd", "jsd", "entropy", "largest")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Counted:
     """One side as counted: counts float64 [K], and how much clusters swell the variance (1: not at all)."""
 
     counts: Floats
     effect: float = 1.0
+    confusion: NDArray[np.int64] | None = None
+    """int64 [K, K]: how many held-out records of true class (row) were counted as which; None: no errors."""
 
     @property
     def n(self) -> float:
@@ -38,6 +40,23 @@ class Counted:
     def shares(self) -> Floats:
         """float64 [K]: the shares as counted, uncorrected."""
         return self.counts / max(self.n, 1.0)
+
+    @property
+    def rates(self) -> Floats:
+        """float64 [K, K]: row i is how records of class i are counted; without any record, rightly."""
+        return error_rates(self.confusion, len(self.counts))
+
+    @property
+    def true(self) -> Floats:
+        """float64 [K]: the shares with the errors of the confusion table taken out.
+
+        Maximum likelihood on the simplex (Saerens, Latinne and Decaestecker 2002); as counted without one.
+        """
+        if self.n == 0:
+            return np.full(len(self.counts), np.nan)
+        if self.confusion is None:
+            return self.shares
+        return np.asarray(expectation_maximisation(self.shares[None], self.rates[None])[0])
 
 
 def measure(shares: ArrayLike, target: ArrayLike, name: str) -> Floats:
@@ -75,50 +94,35 @@ def error_rates(confusion: ArrayLike | None, classes: int) -> Floats:
     return np.asarray(table / table.sum(axis=1, keepdims=True))
 
 
-def true_shares(counts: ArrayLike, confusion: ArrayLike | None) -> Floats:
-    """float64 [K]: the shares behind counts [K], with the errors of the confusion table taken out.
-
-    Maximum likelihood on the simplex (Saerens, Latinne and Decaestecker 2002); without a table, as counted.
-    """
-    answers = np.asarray(counts, dtype=np.float64)
-    total = float(answers.sum())
-    if total == 0:
-        return np.full(len(answers), np.nan)
-    if confusion is None:
-        return answers / total
-    rates = error_rates(confusion, len(answers))
-    return np.asarray(expectation_maximisation(answers[None] / total, rates[None])[0])
+def pooled(sides: Sequence[Counted]) -> Floats:
+    """float64 [K]: the true shares of all sides together, each weighing as many records as it is worth."""
+    weights = np.array([side.effective for side in sides])
+    return np.asarray(np.average([side.true for side in sides], axis=0, weights=weights))
 
 
 def resampled(
-    sides: Sequence[Counted],
-    confusion: ArrayLike | None,
-    *,
-    trials: int,
-    seed: int,
-    truth: Floats | None = None,
+    sides: Sequence[Counted], *, trials: int, seed: int, truth: Floats | None = None
 ) -> list[Floats]:
     """For each side float64 [trials, K]: true shares as found again in drawn counts and drawn error tables.
 
     The parametric bootstrap (Efron and Tibshirani 1993, section 6.5) of everything that is random: which
-    records were counted, and which were held out to count the errors. All sides share an error table, as they
-    do in truth. truth [K] draws under the hypothesis that it holds on every side; else as counted.
+    records were counted, and which were held out to count the errors. Sides with one and the same table of
+    errors share its draws. truth [K] draws under the hypothesis that it holds on every side; else as counted.
     """
     rng = np.random.default_rng(seed)
     classes = len(sides[0].counts)
-    rates = error_rates(confusion, classes)
-    tables: Floats | None = None
-    if confusion is not None:
-        held = np.asarray(confusion, dtype=np.float64).sum(axis=1).astype(np.int64)
-        drawn = rng.multinomial(np.broadcast_to(held, (trials, classes)), rates)
-        tables = np.where((held > 0)[:, None], drawn / np.maximum(held, 1)[:, None], np.eye(classes))
+    tables: dict[int, Floats] = {}
     found = []
     for side in sides:
-        answers = side.shares if truth is None else truth @ rates
-        answers = np.maximum(answers, 0)
+        rates, one = side.rates, id(side.confusion)
+        if side.confusion is not None and one not in tables:
+            held = side.confusion.sum(axis=1)
+            drawn = rng.multinomial(np.broadcast_to(held, (trials, classes)), rates)
+            tables[one] = np.where((held > 0)[:, None], drawn / np.maximum(held, 1)[:, None], np.eye(classes))
+        answers = np.maximum(side.shares if truth is None else truth @ rates, 0)
         n = round(side.effective)
         seen = rng.multinomial(n, answers / answers.sum(), size=trials) / n
-        found.append(seen if tables is None else expectation_maximisation(seen, tables))
+        found.append(seen if side.confusion is None else expectation_maximisation(seen, tables[one]))
     return found
 
 
@@ -141,17 +145,17 @@ def basic_interval(
 # ----------------------------------------------------------------------------------- chi-square tests
 
 
-def goodness_p(side: Counted, target: Floats, confusion: ArrayLike | None = None) -> tuple[float, int, float]:
+def goodness_p(side: Counted, target: Floats) -> tuple[float, int, float]:
     """Chi-square, degrees of freedom and p of "the true shares are `target`" [K], from counts that err.
 
     Pearson's statistic on the answers that the target would give, its variance made larger by clusters (Rao
     and Scott 1981, first order) and by the held-out sample that told the errors. Rare classes are merged.
     """
-    rates = error_rates(confusion, len(target))
+    rates = side.rates
     expected = target @ rates
     spread = _multinomial(expected) / side.effective
-    if confusion is not None:
-        held = np.maximum(np.asarray(confusion, dtype=np.float64).sum(axis=1), 1)
+    if side.confusion is not None:
+        held = np.maximum(side.confusion.sum(axis=1), 1)
         for share, row, m in zip(target, rates, held, strict=True):
             spread = spread + share**2 * _multinomial(row) / m
     return _chi_square(side.shares - expected, spread, expected * side.effective)

@@ -41,7 +41,7 @@ class Trees:
 
 @dataclass(frozen=True)
 class Rates:
-    """Motifs of the documents of both sides: names, sparse rates [documents, motifs], side, cluster, domain."""
+    """Motifs of the documents of both sides: names, sparse rates [documents, motifs], side, domain."""
 
     names: tuple[str, ...]
     table: scipy.sparse.csr_matrix

@@ -23,6 +23,7 @@ _HEADLINES = ("tvd", "jsd", "largest")
 _LABELS = 60
 _VALUES = 60
 _SHOWN = 8
+_LESS_SURE = 0.05  # a fall of the mean confidence that no change of shares alone makes on real texts
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class AttributeBias(Metric):
     target: uniform, reference, or a file of shares; empty: reference where there is one, else uniform
     measure: tvd, jsd (bits) or largest (the largest share); all, and the entropy, stand in the details
     on: a file of records whose value is known, for the scorer
+    checked: a file of hand-labelled records of the candidate's kind; its errors then correct the candidate
     model: a classifier, for the scorer text_classification
     least: records with a value before it counts as covered
     records: the most records a classifier reads of each side; 0: by budget (1000, 4000, 20000)
@@ -47,6 +49,7 @@ class AttributeBias(Metric):
     target: str = ""
     measure: str = "tvd"
     on: str = ""
+    checked: str = ""
     model: str = ""
     least: int = 5
     records: int = 0
@@ -86,7 +89,9 @@ class AttributeBias(Metric):
     def compare(self, candidate: Summary, reference: Summary | None, context: Context) -> Comparison:
         summaries = [candidate] if reference is None else [candidate, reference]
         sides = attributes.material(summaries, self.needs(), records=self.records, budget=context.budget)
-        scores = attributes.scored(self._scorer(), sides, context)
+        scorer = self._scorer()
+        sample = [attributes.read_given(self.checked, scorer, self.attribute)] if self.checked else []
+        scores = attributes.scored(scorer, [*sides, *sample], context)
         codes = attributes.one_class(scores, "attribute_bias")
         target = self.target or ("uniform" if reference is None else "reference")
         given = {} if target in ("uniform", "reference") else attributes.read_shares(target)
@@ -94,13 +99,18 @@ class AttributeBias(Metric):
         if not names or not (codes[0] >= 0).any():
             note = f"no record of the candidate has a known {self.attribute!r}"
             return Comparison(float("nan"), n=0, note=note, extra={"scorer": scores.id})
-        confusion = _widened(scores.confusion, len(names))
+        tables = [_widened(scores.confusion, len(names))] * len(sides)
+        if sample:
+            tables[0] = attributes.confusion_of(sample[0], codes[-1], names, self.attribute, self.checked)
         aim = np.array([given.get(name, 0.0) for name in names]) if given else None
         aim = np.full(len(names), 1 / len(names)) if target == "uniform" else aim
-        counted = [_count(code, side.clusters, len(names)) for code, side in zip(codes, sides, strict=True)]
-        settled = _Settled(self.measure, names, confusion, aim, context)
+        counted = [
+            _count(code, side.clusters, len(names), table)
+            for code, side, table in zip(codes, sides, tables, strict=False)
+        ]
+        settled = _Settled(self.measure, names, aim, context)
         main = _against_human(settled, counted) if aim is None else _against_target(settled, counted)
-        labels = {} if self.attribute == "label" else _by_label(settled, codes, sides)
+        labels = {} if self.attribute == "label" else _by_label(settled, codes, sides, counted)
         rows = _values(settled, counted[0])
         details = self._details(settled, counted, scores, codes, sides)
         return Comparison(
@@ -112,11 +122,11 @@ class AttributeBias(Metric):
             extra={
                 "scorer": scores.id,
                 "aim": target,
-                "corrected": confusion is not None,
+                "corrected": tables[0] is not None,
                 "values": len(names),
             },
             telling=_telling(settled, counted, codes[0], sides[0], scores, self.attribute),
-            warnings=attributes.unvalidated(scores) + _rough(settled, rows),
+            warnings=_warned(scores, rows, details, counted[0], bool(sample)),
         )
 
     def _details(
@@ -131,7 +141,7 @@ class AttributeBias(Metric):
         even = np.full(len(settled.names), 1 / len(settled.names))
         found: dict[str, float] = {}
         for prefix, side, code, material in zip(("", "reference."), counted, codes, sides, strict=False):
-            true = settled.true(side)
+            true = side.true
             for name in shares.MEASURES:
                 found[f"{prefix}{name}"] = float(shares.measure(true, even, name))
             found[f"{prefix}coverage"] = float((side.counts >= self.least).mean())
@@ -143,6 +153,8 @@ class AttributeBias(Metric):
             found |= _checked(prefix, material, code, settled.names, self.attribute, scores)
         if np.isfinite(scores.accuracy):
             found["held_out_accuracy"] = scores.accuracy
+            for prefix, rows in zip(("", "reference."), scores.rows[: len(sides)], strict=False):
+                found[f"{prefix}confidence"] = float(np.nanmean(rows.max(axis=1))) if len(rows) else 0.0
         return {**found, **scores.facts}
 
 
@@ -152,18 +164,13 @@ class _Settled:
 
     measure: str
     names: tuple[str, ...]
-    confusion: NDArray[np.int64] | None
     aim: Floats | None
     context: Context
-
-    def true(self, side: Counted) -> Floats:
-        """The corrected shares [K] of one side."""
-        return shares.true_shares(side.counts, self.confusion)
 
     def draws(self, sides: list[Counted], trials: int, truth: Floats | None = None) -> list[Floats]:
         """Shares [trials, K] of each side, drawn as counted or under a hypothesis."""
         seed = self.context.seed
-        return shares.resampled(sides, self.confusion, trials=trials, seed=seed, truth=truth)
+        return shares.resampled(sides, trials=trials, seed=seed, truth=truth)
 
     def of(self, one: Floats, other: Floats | None = None) -> Floats:
         """The measure of shares [..., K] against the aim, or against other shares."""
@@ -177,12 +184,12 @@ def _against_human(settled: _Settled, counted: list[Counted]) -> dict[str, Any]:
     if theirs.n == 0:
         return {"value": float("nan")}
     trials = settled.context.trials
-    true = [settled.true(side) for side in counted]
+    true = [side.true for side in counted]
     if settled.measure == "largest":
         return _against_target(settled, counted)
     value = float(settled.of(true[0], true[1]))
     drawn = settled.draws(counted, _DRAWS)
-    pool = shares.true_shares(ours.counts / ours.effect + theirs.counts / theirs.effect, settled.confusion)
+    pool = shares.pooled([ours, theirs])
     null = settled.of(*settled.draws(counted, trials, pool))
     return {
         "value": value,
@@ -196,7 +203,7 @@ def _against_human(settled: _Settled, counted: list[Counted]) -> dict[str, Any]:
 def _against_target(settled: _Settled, counted: list[Counted]) -> dict[str, Any]:
     """The figure of each side, against a target where the measure has one, and the sides by draws."""
     trials = settled.context.trials
-    true = [settled.true(side) for side in counted]
+    true = [side.true for side in counted]
     values = [float(settled.of(one)) for one in true]
     drawn = [settled.of(one) for one in settled.draws(counted, _DRAWS)]
     aim = np.full(len(settled.names), 1 / len(settled.names)) if settled.aim is None else settled.aim
@@ -211,7 +218,7 @@ def _against_target(settled: _Settled, counted: list[Counted]) -> dict[str, Any]
     if len(counted) == 1 or counted[1].n == 0:
         return found | {"p": stats.tail_p(values[0], null, two_sided=False)}
     ours, theirs = counted
-    pool = shares.true_shares(ours.counts / ours.effect + theirs.counts / theirs.effect, settled.confusion)
+    pool = shares.pooled([ours, theirs])
     apart = [settled.of(one) for one in settled.draws(counted, trials, pool)]
     gap = values[0] - values[1]
     return found | {
@@ -232,7 +239,10 @@ class _Label:
 
 
 def _by_label(
-    settled: _Settled, codes: list[Ints], sides: tuple[attributes.Material, ...]
+    settled: _Settled,
+    codes: list[Ints],
+    sides: tuple[attributes.Material, ...],
+    sides_counted: list[Counted],
 ) -> dict[str, _Label]:
     """The figure within each label, and a chi-square test of it, Holm-corrected over the labels."""
     labels = [side.labels for side in sides]
@@ -245,21 +255,23 @@ def _by_label(
     for name in chosen:
         inside = [np.array([label == name for label in one], dtype=np.bool_) for one in labels]
         counted = [
-            _count(code[mask], side.clusters[mask], len(settled.names))
-            for code, side, mask in zip(codes, sides, inside, strict=True)
+            _count(code[mask], side.clusters[mask], len(settled.names), whole.confusion)
+            for code, side, mask, whole in zip(codes, sides, inside, sides_counted, strict=False)
         ]
         if counted[0].n == 0 or (settled.aim is None and counted[1].n == 0):
             continue
         if settled.aim is None:
             chi, _, p = shares.homogeneity_p(counted[0], counted[1])
+            if counted[0].confusion is not counted[1].confusion:  # counts that err differently differ anyhow
+                p = float("nan")
         else:
-            chi, _, p = shares.goodness_p(counted[0], settled.aim, settled.confusion)
+            chi, _, p = shares.goodness_p(counted[0], settled.aim)
         parts.append((name, counted, chi, p))
     holm = stats.holm([p if np.isfinite(p) else None for *_, p in parts])
     found = {}
     for (name, counted, chi, _), adjusted in zip(parts, holm, strict=True):
-        human = settled.true(counted[1]) if settled.aim is None else None
-        value = float(settled.of(settled.true(counted[0]), human))
+        human = counted[1].true if settled.aim is None else None
+        value = float(settled.of(counted[0].true, human))
         details = {f"chi2.{name}": chi}
         if adjusted is not None:
             details[f"p_holm.{name}"] = adjusted
@@ -267,13 +279,13 @@ def _by_label(
     return found
 
 
-def _count(codes: Ints, clusters: Ints, classes: int) -> Counted:
+def _count(codes: Ints, clusters: Ints, classes: int, confusion: NDArray[np.int64] | None) -> Counted:
     known = codes >= 0
     counts = np.bincount(codes[known], minlength=classes).astype(np.float64)
     if not known.any():
-        return Counted(counts)
+        return Counted(counts, confusion=confusion)
     effect = shares.design_effect(codes[known], attributes.numbered(clusters[known]), classes)
-    return Counted(counts, effect)
+    return Counted(counts, effect, confusion)
 
 
 def _values(settled: _Settled, side: Counted) -> dict[str, tuple[float, tuple[float, float] | None, int]]:
@@ -281,12 +293,12 @@ def _values(settled: _Settled, side: Counted) -> dict[str, tuple[float, tuple[fl
     order = np.argsort(-side.counts, kind="stable")[:_VALUES]
     counts = side.counts / side.effect
     ends: Sequence[tuple[float, float] | None]
-    if settled.confusion is None:
+    if side.confusion is None:
         n = round(side.effective)
         ends = [stats.wilson(round(count), n) for count in counts]
         values = side.shares
     else:
-        found = confusion_corrected(counts, settled.confusion, seed=settled.context.seed)
+        found = confusion_corrected(counts, side.confusion, seed=settled.context.seed)
         values, ends = found.values, found.intervals
     return {settled.names[i]: (float(values[i]), ends[i], int(side.counts[i])) for i in order}
 
@@ -318,31 +330,41 @@ def _checked(
     return {f"{prefix}agrees_with_known": float(np.mean(hits))} if hits else {}
 
 
-def _rough(
-    settled: _Settled, rows: Mapping[str, tuple[float, tuple[float, float] | None, int]]
+def _warned(
+    scores: Scores,
+    rows: Mapping[str, tuple[float, tuple[float, float] | None, int]],
+    details: Mapping[str, float],
+    side: Counted,
+    checked: bool,
 ) -> tuple[Found, ...]:
-    """A warning where the classifier knows too little for the corrected shares to say anything."""
-    if settled.confusion is None:
-        return ()
-    widths = {name: high - low for name, (_, ends, _) in rows.items() if ends for low, high in [ends]}
-    wide = [name for name, width in widths.items() if width > 0.5]
-    if not wide:
-        return ()
-    message = (
-        f"the classifier hardly tells {', '.join(wide[:5])} apart: the corrected shares are all but unknown; "
-        "train it on more records, or merge values"
-    )
-    return (Found("judge_unvalidated", message),)
+    """Warnings where the correction cannot be made, says nothing, or rests on texts of another kind."""
+    if side.confusion is None:
+        return attributes.unvalidated(scores)
+    said = []
+    wide = [name for name, (_, ends, _) in rows.items() if ends is not None and ends[1] - ends[0] > 0.5]
+    if wide:
+        said.append(
+            f"the classifier hardly tells {', '.join(wide[:5])} apart: their corrected shares are all but "
+            "unknown; train it on more records, or merge values"
+        )
+    sure, held = details.get("confidence", 1.0), scores.facts.get("held_out_confidence", 0.0)
+    if not checked and held - sure > _LESS_SURE:
+        said.append(
+            f"the classifier is less sure of the candidate ({sure:.2f}) than of its held-out records "
+            f"({held:.2f}): it errs more on these texts, and the correction does not know how; label some "
+            "of them by hand and give it with checked=FILE"
+        )
+    return tuple(Found("judge_unvalidated", one) for one in said)
 
 
 def _note(settled: _Settled, counted: list[Counted], attribute: str) -> str:
-    true = settled.true(counted[0])
+    true = counted[0].true
     top = int(np.argmax(true))
     said = f"{attribute} is {settled.names[top]!r} in {true[top]:.0%} of the records"
-    if settled.confusion is not None:
+    if counted[0].confusion is not None:
         said += f" ({counted[0].shares[top]:.0%} as counted)"
     if len(counted) > 1 and counted[1].n:
-        said += f", in {settled.true(counted[1])[top]:.0%} of the human ones"
+        said += f", in {counted[1].true[top]:.0%} of the human ones"
     return said
 
 
@@ -357,8 +379,8 @@ def _telling(
     """Records of the value that is most over-represented, the surest first."""
     aim = settled.aim
     if aim is None:
-        aim = settled.true(counted[1]) if len(counted) > 1 and counted[1].n else counted[0].shares
-    over = settled.true(counted[0]) - aim
+        aim = counted[1].true if len(counted) > 1 and counted[1].n else counted[0].shares
+    over = counted[0].true - aim
     top = int(np.argmax(over))
     if over[top] <= 0 or top >= len(scores.names):
         return ()

@@ -79,6 +79,7 @@ class Trained:
         facts = {
             "trained_on": float(len(texts)),
             "classes_left_out": float(dropped),
+            "held_out_confidence": float(held.max(axis=1).mean()),
             "largest_class": float(np.bincount(truth).max() / len(truth)),
         }
         seen = "\0".join(f"{names[k]}\0{text}" for k, text in sorted(zip(truth, texts, strict=True)))
