@@ -181,31 +181,80 @@ class Markers:
     users: tuple[str, ...]
     assistants: tuple[str, ...]
 
+    def check(self) -> None:
+        """Raise ValueError where a marker or a role is empty."""
+        for name, value in (("user_marker", self.user), ("assistant_marker", self.assistant)):
+            if not value:
+                raise ValueError(f"{name} is empty, but must be what turns of that role contain")
+        if not (self.users and self.assistants):
+            raise ValueError("users and assistants must each name a role")
+
+    @property
+    def absent(self) -> str:
+        """What to tell where no turn holds a marker."""
+        return (
+            f"no turn of {'/'.join(self.users)} or {'/'.join(self.assistants)} holds {self.user!r} or "
+            f"{self.assistant!r}; name what your roles write: user_marker=...,assistant_marker=..."
+        )
+
 
 @dataclass(frozen=True)
 class Marked:
-    """bool [T] each: turns with the marker of the other role, and turns without their own."""
+    """bool [T] each: turns with the other role's marker, turns without their own, turns of either role."""
 
     flipped: Flags
     interrupted: Flags
     counted: Flags
-    """Turns of either role."""
     present: bool
     """Whether any turn holds a marker at all; without one nothing can be said."""
 
 
 def marked(talk: Talk, markers: Markers) -> Marked:
-    """Flag role flips and interruptions by markers.
+    """Flag role flips and interruptions by markers; worked out once.
 
     A turn with the other role's marker is flipped; else one with neither its own marker nor the mark that the
     task is done is an interruption. Source: Das et al. 2024, section 8.1, on CAMEL's conversations.
     """
-    user, assistant = talk.is_role(markers.users), talk.is_role(markers.assistants)
-    asks = np.array([markers.user in text for text in talk.texts], np.bool_)
-    solves = np.array([markers.assistant in text for text in talk.texts], np.bool_)
-    done = np.array([bool(markers.done) and markers.done in text for text in talk.texts], np.bool_)
-    flipped = (user & solves) | (assistant & asks)
-    own = (user & asks) | (assistant & solves)
-    counted = user | assistant
-    interrupted = counted & ~flipped & ~own & ~done
-    return Marked(flipped, interrupted, counted, bool(((asks | solves) & counted).any()))
+    if markers not in talk.memo:
+        user, assistant = talk.is_role(markers.users), talk.is_role(markers.assistants)
+        asks = np.array([markers.user in text for text in talk.texts], np.bool_)
+        solves = np.array([markers.assistant in text for text in talk.texts], np.bool_)
+        done = np.array([bool(markers.done) and markers.done in text for text in talk.texts], np.bool_)
+        flipped = (user & solves) | (assistant & asks)
+        own = (user & asks) | (assistant & solves)
+        counted = user | assistant
+        present = bool(((asks | solves) & counted).any())
+        talk.memo[markers] = Marked(flipped, counted & ~flipped & ~own & ~done, counted, present)
+    found: Marked = talk.memo[markers]
+    return found
+
+
+def flag_values(talk: Talk, masks: Masks, flags: Flags, counted: Flags, per: str) -> Values:
+    """float64 [K]: the share of dialogues with a flagged turn, or of counted turns that are flagged."""
+    hits = talk.sums(flags)
+    if per == "turn":
+        return ratio(masks, talk.groups, hits, talk.sums(counted))
+    return ratio(masks, talk.groups, (hits > 0).astype(np.float64), np.ones(len(talk)))
+
+
+def flag_details(talk: Talk, flags: Flags, counted: Flags) -> dict[str, float]:
+    """Figures about flagged turns: dialogues with any, turns, and where the first one stands."""
+    first = talk.first(flags)
+    first = first[first >= 0]
+    return {
+        "dialogues": float(len(first)),
+        "turns": float(flags.sum()),
+        "turn_share": float(flags.sum() / max(1, counted.sum())),
+        "median_first_turn": float(np.median(first) + 1) if len(first) else float("nan"),
+    }
+
+
+def flag_telling(talk: Talk, flags: Flags, what: str, limit: int) -> tuple[Telling, ...]:
+    """The dialogues with most flagged turns; the reason says who did `what` at which turns."""
+
+    def reason(i: int) -> str:
+        turns = [turn for turn in talk.turns_of(i) if flags[turn]]
+        places = ", ".join(str(int(talk.place[turn]) + 1) for turn in turns[:8])
+        return f"{talk.roles[talk.role[turns[0]]]} {what} at turn {places}"
+
+    return told(talk, talk.sums(flags), reason, limit)

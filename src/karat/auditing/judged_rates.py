@@ -8,7 +8,7 @@ audited, by Rogan and Gladen's formula where they were chosen. Knows neither que
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,8 @@ class Query:
     """How the records that people judged were drawn: random, chosen, or auto (see `Panel`)."""
     records: int = 0
     """The most records of each side that are asked about; 0: by budget."""
+    tells: bool = True
+    """Whether positive answers are those to look at (a defect), or negative ones (a virtue)."""
 
 
 def check(records: int, sampled: str) -> None:
@@ -89,12 +91,14 @@ class Panel:
     flags: NDArray[np.bool_]
     labelled: NDArray[np.bool_]
     truth: NDArray[np.bool_]
-    opinions: Mapping[int, Opinion] = field(default_factory=dict)
+    opinions: Mapping[int, Opinion]
     asked: int = 0
     invalid: int = 0
     random: bool = True
     inside: NDArray[np.bool_] | None = None
     """bool [m]: which of the records that people judged are among the sample."""
+    field: bool = False
+    """Whether a field of the records held the answers, so that nobody was asked."""
 
     @property
     def sensitivity(self) -> tuple[int, int]:
@@ -121,16 +125,14 @@ def panel(side: Side, query: Query, context: Context, taken: frozenset[str] = fr
     elsewhere (Fisher's p >= 0.01); a sheet that was filled by class does not look like that.
     """
     judge = context.judge
-    if judge is None:
+    if judge is None or any(one is not None for one in side.given):
         return _given(side, query)
-    n = query.records or SAMPLES[context.budget]
-    order = np.argsort(side.keys, kind="stable")
     people = {}
     for row, name in enumerate(side.ids):
         said = None if name in taken else known_answer(judge.truth, query.kind, name, query.answers)
         if said is not None:
             people[row] = said in query.positive
-    sample = [int(row) for row in order[:n]]
+    sample = sampled_rows(side, query.records, context)
     extra = [row for row in people if row not in set(sample)]
     asked = sample + extra
     said_by = dict(
@@ -160,13 +162,19 @@ def panel(side: Side, query: Query, context: Context, taken: frozenset[str] = fr
     return replace(found, random=random)
 
 
+def sampled_rows(side: Side, records: int, context: Context) -> list[int]:
+    """The first records by hash: `records` of them, or as many as the budget allows (0)."""
+    order = np.argsort(side.keys, kind="stable")
+    return [int(row) for row in order[: records or SAMPLES[context.budget]]]
+
+
 def _given(side: Side, query: Query) -> Panel:
     """The answers that stand in a field already: all of them, and nobody to ask about the others."""
     rows = np.array([i for i, one in enumerate(side.given) if one in query.answers], np.int64)
     flags = np.array([side.given[i] in query.positive for i in rows], np.bool_)
     none = np.zeros(0, np.bool_)
     known = sum(one is not None for one in side.given)
-    return Panel(rows, flags, none, none, asked=known, invalid=known - len(rows))
+    return Panel(rows, flags, none, none, {}, asked=known, invalid=known - len(rows), field=True)
 
 
 def _looks_random(found: Panel) -> bool:
@@ -247,17 +255,17 @@ def judged_rate(
         borrowed = len(human.truth) < FEW and len(ours.truth) > len(human.truth)
         other = rate(human, ours if borrowed else None)
     extra: dict[str, Setting] = {"sample": len(ours.rows), "prompts": VERSION}
-    extra["judge"] = context.judge.id if context.judge is not None else "field"
+    extra["judge"] = "field" if ours.field or context.judge is None else context.judge.id
     found = Comparison(
         own.value,
         own.interval,
         best=best,
         n=len(ours.flags),
-        note=_note(ours, own, context.judge),
+        note=_note(ours, own),
         details=_details(ours, human),
         extra=extra,
-        warnings=_warnings(query, ours, human, context.judge),
-        telling=_telling(mine, ours),
+        warnings=_warnings(query, ours, human),
+        telling=_telling(mine, ours, query.tells),
     )
     if human is None or other is None:
         return found
@@ -309,9 +317,9 @@ def _details(ours: Panel, human: Panel | None) -> dict[str, float]:
     return found
 
 
-def _note(ours: Panel, own: Rate, judge: Jury | None) -> str:
+def _note(ours: Panel, own: Rate) -> str:
     parts = []
-    if judge is None:
+    if ours.field:
         parts.append(f"the answers of a field, {len(ours.flags):,} records")
     elif own.how == "counted":
         parts.append("uncorrected: nobody has said how often this judge errs (--judged FILE)")
@@ -332,9 +340,9 @@ def _note(ours: Panel, own: Rate, judge: Jury | None) -> str:
     return "; ".join(parts)
 
 
-def _warnings(query: Query, ours: Panel, human: Panel | None, judge: Jury | None) -> tuple[Found, ...]:
+def _warnings(query: Query, ours: Panel, human: Panel | None) -> tuple[Found, ...]:
     """What to know before believing a judge; nothing where the answers are those of a field."""
-    if judge is None:
+    if ours.field:
         return ()
     found = []
     m = len(ours.truth)
@@ -362,9 +370,9 @@ def _warnings(query: Query, ours: Panel, human: Panel | None, judge: Jury | None
     return tuple(found)
 
 
-def _telling(side: Side, found: Panel) -> tuple[Telling, ...]:
-    """The first records, by hash, with a positive answer."""
-    rows = [int(row) for row, flag in zip(found.rows, found.flags) if flag][:_TOLD]
+def _telling(side: Side, found: Panel, tells: bool) -> tuple[Telling, ...]:
+    """The first records, by hash, with an answer worth a look."""
+    rows = [int(row) for row, flag in zip(found.rows, found.flags) if flag == tells][:_TOLD]
     told = []
     for row in rows:
         opinion = found.opinions.get(row)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from karat.auditing import statistics as stats
+
 Interval = tuple[float, float]
 Table = tuple[int, int, int, int]
 """Hits and n of the first group, hits and n of the second."""
@@ -105,6 +107,16 @@ def difference_interval(one: Estimate, other: Estimate, *, level: float = 0.95) 
     low = p - q - np.hypot(p - mine[0], theirs[1] - q)
     high = p - q + np.hypot(mine[1] - p, q - theirs[0])
     return float(low), float(high)
+
+
+def share_difference(table: Table, *, level: float = 0.95) -> Interval | None:
+    """The interval of hits/n of the first group minus that of the other (Newcombe 1998, method 10)."""
+    hits, n, others, m = table
+
+    def share(of: int, among: int) -> Estimate:
+        return lambda level: (of / among, stats.wilson(of, among, level=level))
+
+    return difference_interval(share(hits, n), share(others, m), level=level) if n and m else None
 
 
 def difference_p(one: Estimate, other: Estimate) -> float | None:

@@ -200,10 +200,12 @@ def read_truth(path: Path) -> Mapping[str, str]:
 
 def known_answer(truth: Mapping[str, str], kind: str, record: str, answers: Sequence[str]) -> str | None:
     """What a person answered to this question about this record; None where nobody did."""
-    said = truth.get(f"{kind}:{record}", truth.get(record))
-    if said is None:
-        return None
-    folded = _plain(said)
+    return read_given(truth.get(f"{kind}:{record}", truth.get(record)), answers)
+
+
+def read_given(value: Any, answers: Sequence[str]) -> str | None:
+    """The allowed answer that a value stands for; true, 1 and y are yes where yes is allowed."""
+    folded = "" if value is None else _plain(str(value).strip())
     for answer in answers:
         if folded == _plain(answer) or folded in _TRUE.get(answer, ()):
             return answer
