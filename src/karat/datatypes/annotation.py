@@ -105,18 +105,18 @@ def _records(row: dict[str, Any], named: list[tuple[str, Any]]) -> Iterator[dict
 def _released(row: dict[str, Any]) -> list[dict[str, Any]]:
     """Human and model records of a row that holds a list of labels of each."""
     rest = {key: value for key, value in row.items() if key not in (*_LISTS, "labels", "label")}
-    known = row.get("model_name")
-    model = "model" if known is None else str(known)
-    if rest.get("id") is None and known is not None:  # one item has a row for each model
-        item = rest.get("item_id")
-        item = _named_by(str(row.get("text"))) if item is None else _plain(item)
-        rest |= {"id": f"{item}/{model}", "item_id": item}
+    model = "model" if row.get("model_name") is None else str(row["model_name"])
+    item = next((row[name] for name in ("item_id", "id") if row.get(name) is not None), None)
+    item = _named_by(str(row.get("text"))) if item is None else _plain(item)
+    named = item if row.get("id") is None else _plain(row["id"])
     human, drawn = (_usable(row.get(name)) for name in _LISTS)
-    # each person labels an item once, so that copies of a person's label in the rows of several models
-    # can be told from labels that were given twice
+    # an item has a row for each model: people's labels are told apart by the model beside which they stand,
+    # and carry the number of a draw, so that the same label in another row counts once
     people = [(f"human {i}", [label]) for i, label in enumerate(human, 1)]
-    found = [{**one, "annotator_kind": "human"} for one in _records(rest, people)]
-    found += [{**one, "annotator_kind": "model"} for one in _records(rest, [(model, drawn)])]
+    beside = {**rest, "id": f"{named}/{model}", "item_id": item}
+    found = [{**one, "annotator_kind": "human"} for one in _records(beside, people)]
+    mine = {**rest, "id": named, "item_id": item}
+    found += [{**one, "annotator_kind": "model"} for one in _records(mine, [(model, drawn)])]
     return found
 
 
