@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from karat.auditing import motifs
+import karat
+from karat import records
+from karat.auditing import motifs, trees
+from karat.auditing import statistics as stats
 from karat.auditing.motifs import Graph, count, read_graph
 from karat.errors import BadSetting, InputError
+from karat.records import Records
 
 RELATIONS = ("Elaboration", "Joint", "Contrast", "Cause")
 
@@ -204,3 +208,154 @@ class TestForms:
             read_graph({"parsed": "(1:Nucleus"}, "7")
         with pytest.raises(InputError, match="cannot be read"):
             read_graph({"nodes": ["a"], "edges": [["a", "a"]]})
+
+
+HUMAN, MACHINE = (0.4, 0.3, 0.2, 0.1), (0.6, 0.2, 0.1, 0.1)
+
+
+def corpus(n: int, weights: tuple[float, ...], *, seed: int, domains: int = 1, copies: int = 1) -> Records:
+    """Texts with random discourse trees; with copies, several texts of one source share its tree."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        fields = tree(rng, int(rng.integers(5, 12)), weights=weights)
+        for k in range(copies):
+            row = {"text": f"{seed} {i} {k}", "domain": f"d{i % domains}", **fields}
+            rows.append({**row, "lineage": {"parents": [f"s{seed}-{i}"]}} if copies > 1 else row)
+    return records.from_rows(rows, datatype="text")
+
+
+class TestFrequency:
+    def test_by_hand(self) -> None:
+        """Counts for each edge of one small tree: one whole of two parts has one motif and three edges."""
+        fields = {
+            "nodes": ["w", "l", "r"],
+            "edges": [["l", "w"], ["r", "w"]],
+            "relations": [["r", "l", "Cause"]],
+        }
+        rows = records.from_rows([{"text": f"t{i}", **fields} for i in range(4)], datatype="text")
+        score = karat.audit(rows, metrics="motif_frequency").scores[0]
+        assert abs(score.value - 1 / 3) < 1e-12  # type: ignore[operator]
+        assert 1 == len(score.by)
+
+    def test_published_counts(self) -> None:
+        """Paper mode counts mappings, as a subgraph matcher does: a symmetric motif counts twice."""
+        nx = pytest.importorskip("networkx")
+        found = corpus(20, HUMAN, seed=3)
+        score = karat.audit(found, metrics="motif_frequency", mode="paper").scores[0]
+        same = nx.algorithms.isomorphism.categorical_edge_match("label", None)
+        expected = []
+        for row in found:
+            one = graph(row)
+            whole = nx.DiGraph()
+            for (a, b), label in one.edges.items():
+                whole.add_edge(a, b, label=label)
+            total = 0
+            for part in brute(one, 3)[1]:
+                matcher = nx.algorithms.isomorphism.DiGraphMatcher(whole, part, edge_match=same)
+                total += sum(1 for _ in matcher.subgraph_isomorphisms_iter())
+            expected.append(total / len(one.edges))
+        assert abs(np.mean(expected) - score.value) < 1e-12  # type: ignore[operator]
+
+    def test_planted(self) -> None:
+        """Trees with more elaborations have more motifs of elaboration; the others stay where they are."""
+        spec = "motif_frequency:motif=Elaboration motif_frequency:motif=Cause,norm=motifs"
+        audited = karat.audit(corpus(150, MACHINE, seed=1), corpus(150, HUMAN, seed=2), metrics=spec)
+        more, same = audited.scores
+        assert more.flagged and more.difference is not None and more.difference > 0.05
+        assert not same.flagged
+
+    def test_refusals(self) -> None:
+        """No tree, no such motif and settings without sense are said in one line."""
+        plain = records.from_rows([{"text": "a"}, {"text": "b"}])
+        with pytest.raises(BadSetting, match="needs discourse trees in the candidate"):
+            karat.audit(plain, metrics="motif_frequency")
+        with pytest.raises(BadSetting, match="name one with motif=Elaboration"):
+            karat.audit(plain, metrics="motif_frequency:norm=motifs")
+        audited = karat.audit(corpus(5, HUMAN, seed=0), metrics="motif_frequency:motif=Banana")
+        assert "no motif's name holds 'Banana'" in audited.scores[0].note
+
+
+class TestDifference:
+    def test_planted(self) -> None:
+        """More elaborations are found in both domains, motif by motif, and the distance is covered."""
+        truth = self.distance()
+        machine, human = corpus(240, MACHINE, seed=1, domains=2), corpus(200, HUMAN, seed=2, domains=2)
+        audited = karat.audit(machine, human, metrics="motif_difference:by=domain")
+        score = audited.scores[0]
+        assert score.flagged and score.interval is not None
+        assert score.interval[0] <= truth <= score.interval[1]
+        assert 2 * score.chance < score.value  # type: ignore[operator]
+        assert {"d0", "d1"} <= set(score.by)
+        chosen = [name for name in score.details if name.startswith("selected.")]
+        assert score.details["selected"] == len(chosen) >= 3
+        assert any("Elaboration" in name for name in chosen)
+        assert not any("Cause" in name for name in chosen)
+
+    def distance(self) -> float:
+        """The distance of the mean trees of both kinds, from many trees without sampling to speak of."""
+        sides = []
+        for weights in (MACHINE, HUMAN):
+            rng = np.random.default_rng(9)
+            many = [graph(tree(rng, int(rng.integers(5, 12)), weights=weights)) for _ in range(3000)]
+            sides.append(many)
+        counted = count([*sides[0], *sides[1]], nodes=3)
+        rates = counted.counts.multiply(1 / counted.edges[:, None]).tocsr()
+        gap = np.asarray(rates[:3000].mean(axis=0)) - np.asarray(rates[3000:].mean(axis=0))
+        return float(np.abs(gap).sum())
+
+    def test_the_published_selection(self) -> None:
+        """Paper mode: mean difference per edge and domain, |difference| >= mean + spread * deviation."""
+        machine, human = corpus(40, MACHINE, seed=1), corpus(40, HUMAN, seed=2)
+        score = karat.audit(machine, human, metrics="motif_difference:spread=1", mode="paper").scores[0]
+        graphs = [graph(row) for side in (machine, human) for row in side]
+        counted = count(graphs, nodes=3)
+        table = counted.counts.toarray() * counted.symmetries / counted.edges[:, None]
+        gap = table[:40].mean(axis=0) - table[40:].mean(axis=0)
+        expected = {
+            counted.names[i] for i in np.flatnonzero(np.abs(gap) >= np.abs(gap).mean() + np.abs(gap).std())
+        }
+        chosen = {name.removeprefix("selected.") for name in score.details if name.startswith("selected.")}
+        assert expected == chosen
+        for name, difference in zip(counted.names, gap, strict=True):
+            assert abs(score.by[name].value - difference) < 1e-12  # type: ignore[operator]
+
+    def test_no_alarm_without_a_difference(self) -> None:
+        """Trees of one source, three texts a tree: at most 10 alarms; the published rule always picks."""
+        pool = corpus(1200, HUMAN, seed=5)
+        graphs = [graph(row) for row in pool]
+        counted = count(graphs, nodes=3)
+        table = counted.counts.multiply(1 / counted.edges[:, None]).tocsr()
+        alarms, picked = 0, 0
+        for seed in range(100):
+            rng = np.random.default_rng(seed)
+            chosen = rng.permutation(1200)[:40]
+            rows = np.repeat(chosen, 3)
+            found = trees.Rates(
+                counted.names,
+                table[rows],
+                np.arange(120) < 60,
+                np.repeat(np.arange(40), 3),
+                np.full(120, "", dtype=object),
+                np.arange(120).astype(np.uint64),
+            )
+            parts = {"": trees.balanced(found, "")}
+            gap = trees.gap(found, *parts[""])
+            null = trees.shuffled_distances(found, parts, trials=60, seed=seed)
+            alarms += stats.tail_p(gap.distance, null, two_sided=False) < 0.05
+            picked += len(trees.selected(gap.difference, 1.0)) > 0
+        assert alarms <= 10
+        assert picked > 90
+
+    def test_machine_texts_of_human_sources(self) -> None:
+        """A machine text with the tree of its human source differs in nothing, and that is no alarm."""
+        human = corpus(60, HUMAN, seed=7)
+        ids = [f"h{i}" for i in range(60)]
+        human = human.with_column("id", ids)
+        machine = human.with_column("id", [f"m{i}" for i in range(60)])
+        machine = machine.with_column("text", [f"other {i}" for i in range(60)]).with_lineage(
+            parents=[[i] for i in ids]
+        )
+        score = karat.audit(machine, human, metrics="motif_difference").scores[0]
+        assert score.value is not None and score.value < 1e-9
+        assert not score.flagged

@@ -56,7 +56,7 @@ class Counted:
             return np.full(len(self.counts), np.nan)
         if self.confusion is None:
             return self.shares
-        return np.asarray(expectation_maximisation(self.shares[None], self.rates[None])[0])
+        return np.asarray(unmixed(self.shares[None], self.rates[None])[0])
 
 
 def measure(shares: ArrayLike, target: ArrayLike, name: str) -> Floats:
@@ -94,6 +94,23 @@ def error_rates(confusion: ArrayLike | None, classes: int) -> Floats:
     return np.asarray(table / table.sum(axis=1, keepdims=True))
 
 
+def unmixed(answers: Floats, rates: Floats) -> Floats:
+    """float64 [T, K]: the likeliest true shares behind `answers` [T, K], given error rates [T, K, K].
+
+    Where the inverse of the rates gives shares that are all 0 or more, they are the likeliest; else those on
+    the edge of the simplex are found by expectation and maximisation (Saerens et al. 2002).
+    """
+    with np.errstate(all="ignore"):
+        turned = rates.transpose(0, 2, 1)
+        regular = np.linalg.cond(turned) < 1e6
+        found = np.full(answers.shape, -1.0)
+        found[regular] = np.linalg.solve(turned[regular], answers[regular][:, :, None])[:, :, 0]
+    edge = ~(found >= 0).all(axis=1)
+    if edge.any():
+        found[edge] = expectation_maximisation(answers[edge], rates[edge])
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
 def pooled(sides: Sequence[Counted]) -> Floats:
     """float64 [K]: the true shares of all sides together, each weighing as many records as it is worth."""
     weights = np.array([side.effective for side in sides])
@@ -122,7 +139,7 @@ def resampled(
         answers = np.maximum(side.shares if truth is None else truth @ rates, 0)
         n = round(side.effective)
         seen = rng.multinomial(n, answers / answers.sum(), size=trials) / n
-        found.append(seen if side.confusion is None else expectation_maximisation(seen, tables[one]))
+        found.append(seen if side.confusion is None else unmixed(seen, tables[one]))
     return found
 
 

@@ -26,7 +26,7 @@ Ranked = list[tuple[int, float, str]]  # row of the corpus, how much, why
 
 def records_that_show(score: Score, passed: Passed, limit: int = 8) -> tuple[Evidence, ...]:
     """Return the candidate records behind a difference, the most telling first; empty if none are known."""
-    if score.difference is None:
+    if score.difference is None or len(passed.sides) < 2:  # a metric may bring its human side in a file
         return ()
     rows = np.sort(passed.selections[0].order[:_LOOK])
     ways = {

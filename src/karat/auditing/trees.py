@@ -56,7 +56,7 @@ def lacking(candidate: Facts, reference: Facts | None) -> str:
     for side, facts in (("candidate", candidate), ("reference", reference)):
         if facts is not None and not {"edges", "graph", "parsed"} & facts.fields:
             return (
-                f"needs discourse trees: fields nodes, edges and relations, or graph, or parsed in the {side}"
+                f"needs discourse trees in the {side}: fields nodes, edges and relations, or graph, or parsed"
             )
     return ""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from karat.auditing import attributes, shares
 from karat.auditing import statistics as stats
-from karat.auditing.base import Comparison, Context, Facts, Metric, Need, Summary, View, need
+from karat.auditing.base import Comparison, Context, Facts, Metric, Need, Summary, Telling, View, need
 from karat.auditing.columns import Columns
 from karat.errors import InputError
 
@@ -20,6 +20,7 @@ Ints = NDArray[np.int64]
 _ARTIFACTS = ("mode_share", "entropy", "tvd")
 _FIELDS = "id item_id text label"
 _DRAWS = 400
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class Amplification(Metric):
             details=details,
             by=_by_label(names, tables[0], tables[1]),
             extra=extra,
+            telling=_telling(names, tables, columns),
             **main,
         )
 
@@ -255,12 +257,22 @@ def _by_label(
     return {names[i]: (float(ours[i] / n - theirs[i] / m), None, int(ours[i])) for i in order}
 
 
+def _telling(names: Sequence[str], tables: Sequence[Floats], columns: Columns) -> tuple[Telling, ...]:
+    """Predictions of the label whose share grew most."""
+    ours, theirs = tables[0].sum(axis=0), tables[1].sum(axis=0)
+    grown = ours / max(ours.sum(), 1) - theirs / max(theirs.sum(), 1)
+    top = int(grown.argmax())
+    if grown[top] <= 0:
+        return ()
+    reason = f"predicted {names[top]!r}, whose share is {grown[top]:+.0%} against training"
+    rows = [i for i, label in enumerate(columns["label"]) if str(label) == names[top]][:_SHOWN]
+    return tuple(Telling(int(columns.keys[i]), float(grown[top]), reason) for i in rows)
+
+
 def _note(names: Sequence[str], tables: Sequence[Floats], human: bool) -> str:
     said = []
-    for who, (predicted, trained) in zip(("", " (human)"), (tables[:2], tables[2:]), strict=False):
-        if who and not human:
-            break
-        ours, theirs = predicted.sum(axis=0), trained.sum(axis=0)
+    for who, at in (("", 0), (" (human)", 2)) if human else (("", 0),):
+        ours, theirs = tables[at].sum(axis=0), tables[at + 1].sum(axis=0)
         top = int(theirs.argmax())
         said.append(
             f"{names[top]!r} goes from {theirs[top] / theirs.sum():.0%} in training to "
