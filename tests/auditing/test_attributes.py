@@ -207,6 +207,11 @@ class TestBias:
 
     def test_refusals(self) -> None:
         """A missing attribute, scores of several classes at once and unknown measures are named."""
+        asked = places(5, EVEN, seed=0, known=True)
+        with pytest.raises(
+            InputError, match=r"no record of the candidate has a value of 'genre' \(its lineage knows: l"
+        ):
+            karat.audit(asked, metrics="attribute_bias:attribute=genre")
         rows = records.from_rows([{"text": f"t{i}", "joy": 0.1, "anger": 0.3} for i in range(5)])
         with pytest.raises(BadSetting, match="needs the name of an attribute: attribute_bias:attribute=NAME"):
             karat.audit(rows, metrics="attribute_bias")
@@ -389,13 +394,9 @@ class TestFlips:
         alone = human.with_column("other", ["x"] * len(human))
         with pytest.raises(BadSetting, match="needs pairs: parents in the lineage"):
             karat.audit(human, alone, metrics="attribute_flip:attribute=joy")
-        found = karat.audit(
-            machine,
-            human.with_column("id", [f"z{i}" for i in range(10)]),
-            metrics="attribute_flip:attribute=joy",
-        )
-        assert found.scores[0].value is None
-        assert "no candidate record names a reference record" in found.scores[0].note
+        stranger = human.with_column("id", [f"z{i}" for i in range(10)])
+        with pytest.raises(InputError, match="no candidate record names a reference record"):
+            karat.audit(machine, stranger, metrics="attribute_flip:attribute=joy")
 
 
 class TestDeficit:

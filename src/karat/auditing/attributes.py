@@ -172,6 +172,19 @@ def one_class(scores: Scores, name: str) -> list[Ints]:
     return found
 
 
+def nobody_knows(attribute: str, columns: Mapping[str, NDArray[Any]]) -> InputError:
+    """The error about an attribute that no record of the candidate has, with those that there are."""
+    import orjson
+
+    asked = {text for text in columns.get("lineage.attributes", ()) if text}
+    known = sorted({name for text in sorted(asked)[:200] for name in orjson.loads(text)})
+    found = f" (its lineage knows: {', '.join(known)})" if known else ""
+    return InputError(
+        f"no record of the candidate has a value of {attribute!r}{found}; name one that it has, "
+        "or let a classifier say it: scorer=trained,on=FILE"
+    )
+
+
 def numbered(clusters: Ints) -> Ints:
     """The same clusters, numbered from 0 without gaps."""
     return np.unique(clusters, return_inverse=True)[1].astype(np.int64)

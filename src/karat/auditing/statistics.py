@@ -369,7 +369,9 @@ def wilson(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float] | N
     share = hits / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return float(max(0.0, centre - reach)), float(min(1.0, centre + reach))
+    # at the ends the formula gives 0 and 1 but for rounding
+    low = 0.0 if hits == 0 else float(max(0.0, centre - reach))
+    return low, 1.0 if hits == n else float(min(1.0, centre + reach))
 
 
 @dataclass(frozen=True)

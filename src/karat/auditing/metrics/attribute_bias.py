@@ -97,8 +97,7 @@ class AttributeBias(Metric):
         given = {} if target in ("uniform", "reference") else attributes.read_shares(target)
         names = (*scores.names, *sorted(set(given) - set(scores.names)))
         if not names or not (codes[0] >= 0).any():
-            note = f"no record of the candidate has a known {self.attribute!r}"
-            return Comparison(float("nan"), n=0, note=note, extra={"scorer": scores.id})
+            raise attributes.nobody_knows(self.attribute, sides[0].columns)
         tables = [_widened(scores.confusion, len(names))] * len(sides)
         if sample:
             tables[0] = attributes.confusion_of(sample[0], codes[-1], names, self.attribute, self.checked)

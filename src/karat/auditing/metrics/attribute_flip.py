@@ -14,6 +14,7 @@ from karat.auditing import statistics as stats
 from karat.auditing.attributes import Linked
 from karat.auditing.base import Comparison, Context, Facts, Metric, Need, Summary, Telling, View
 from karat.auditing.scorers.base import Scorer
+from karat.errors import InputError
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -96,8 +97,9 @@ class AttributeFlip(Metric):
         pairs = attributes.linked(ours.columns, theirs.columns, self.link)
         if not len(pairs):
             where = self.link or "lineage.parents"
-            note = f"no candidate record names a reference record by {where}; give its sources as reference"
-            return Comparison(float("nan"), n=0, note=note)
+            raise InputError(
+                f"no candidate record names a reference record by {where}; give its sources as reference"
+            )
         sources, place = np.unique(pairs.theirs, return_inverse=True)
         scores = attributes.scored(self._scorer(), [ours.given(pairs.ours), theirs.given(sources)], context)
         machine, human = scores.rows[0], scores.rows[1][place]
@@ -143,6 +145,9 @@ class AttributeFlip(Metric):
         sources = attributes.numbered(pairs.theirs)
         either = np.mean([one.up | one.down for one in found.values()], axis=0)
         estimate = attributes.clustered_mean(either, sources)
+        interval = estimate.interval(bounds=(0.0, 1.0))
+        if estimate.error == 0:  # none of n flipped, which n says how surely
+            interval = stats.wilson(round(estimate.value * (sources.max() + 1)), int(sources.max()) + 1)
         tests = {name: one.p(sources) for name, one in found.items()}
         holm = dict(zip(tests, stats.holm(list(tests.values())), strict=True))
         details: dict[str, float] = {"pairs": float(len(pairs)), "sources": float(sources.max() + 1)}
@@ -164,7 +169,7 @@ class AttributeFlip(Metric):
         ]
         return Comparison(
             value=estimate.value,
-            interval=estimate.interval(bounds=(0.0, 1.0)),
+            interval=interval,
             p=min(p for p in holm.values() if p is not None),
             chance=float(np.mean([one.chance for one in found.values()])),
             best=0.0,
