@@ -7,7 +7,7 @@ holds for dialogues by summing over a range. A system prompt is no turn.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from karat.auditing.base import Masks, Need, Telling, Values, need
 from karat.auditing.columns import Columns
+from karat.auditing.ratios import ratio, told
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -146,28 +147,6 @@ def _prompts(role: Ints, roles: tuple[str, ...], dialogue: Ints, place: Ints, n:
     return np.asarray(system & (place == 0) & (often[dialogue] == 1))
 
 
-# ------------------------------------------------------------------------------- rates over masks
-
-
-def ratio(masks: Masks, groups: Ints, amount: Floats, weight: Floats) -> Values:
-    """float64 [K]: sum of `amount` [n] over sum of `weight` [n], of the groups that each mask merges."""
-    chosen = masks.astype(np.float64)
-    n = masks.shape[1]
-    above = chosen @ np.bincount(groups, weights=amount, minlength=n)[:n]
-    below = chosen @ np.bincount(groups, weights=weight, minlength=n)[:n]
-    return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
-
-
-def told(
-    talk: Talk, amount: Floats, reason: Callable[[int], str], limit: int, *, least: float = 0.0
-) -> tuple[Telling, ...]:
-    """The dialogues with the largest amounts above `least`, the first by hash where they are equal."""
-    order = np.lexsort((talk.keys, -amount))[:limit]
-    return tuple(
-        Telling(int(talk.keys[i]), float(amount[i]), reason(int(i))) for i in order if amount[i] > least
-    )
-
-
 # --------------------------------------------------------------------------------- role markers
 
 
@@ -257,4 +236,4 @@ def flag_telling(talk: Talk, flags: Flags, what: str, limit: int) -> tuple[Telli
         places = ", ".join(str(int(talk.place[turn]) + 1) for turn in turns[:8])
         return f"{talk.roles[talk.role[turns[0]]]} {what} at turn {places}"
 
-    return told(talk, talk.sums(flags), reason, limit)
+    return told(talk.keys, talk.sums(flags), reason, limit)

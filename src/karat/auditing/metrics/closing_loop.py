@@ -10,7 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from karat.auditing.base import Masks, Metric, Need, Summary, Telling, Values, View
-from karat.auditing.dialogues import DIALOGUES, Floats, Talk, opened, ratio, told
+from karat.auditing.dialogues import DIALOGUES, Floats, Talk, opened
+from karat.auditing.ratios import ratio, told
 
 _WORDS = 40  # a longer turn says more than good-bye
 _CLOSINGS = {
@@ -106,7 +107,7 @@ class ClosingLoop(Metric):
         def reason(i: int) -> str:
             return f"the last {run[i]:.0f} turns say thanks and good-bye"
 
-        return told(talk, np.where(run >= self.turns, run, 0.0), reason, limit)
+        return told(talk.keys, np.where(run >= self.turns, run, 0.0), reason, limit)
 
 
 def closes(text: str) -> bool:

@@ -10,7 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from karat.auditing.base import Masks, Metric, Need, Summary, Telling, Values, View
-from karat.auditing.dialogues import DIALOGUES, Floats, Talk, opened, ratio, told
+from karat.auditing.dialogues import DIALOGUES, Floats, Talk, opened
+from karat.auditing.ratios import ratio, told
 
 # [name], [Your Name], {city}, <phone number>, [check in|tomorrow]
 _BLANK = re.compile(
@@ -79,7 +80,7 @@ class EmptyTurn(Metric):
                 return "has no turn"
             return "empty turns: " + ", ".join(str(int(talk.place[turn]) + 1) for turn in empty[:8])
 
-        return told(talk, _holes(talk), reason, limit)
+        return told(talk.keys, _holes(talk), reason, limit)
 
 
 def _holes(talk: Talk) -> Floats:

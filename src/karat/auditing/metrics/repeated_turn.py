@@ -10,7 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from karat.auditing.base import Masks, Metric, Need, Summary, Telling, Values, View
-from karat.auditing.dialogues import DIALOGUES, Flags, Ints, Talk, opened, ratio, told
+from karat.auditing.dialogues import DIALOGUES, Flags, Ints, Talk, opened
+from karat.auditing.ratios import ratio, told
 
 _WORD = re.compile(r"\w+")
 
@@ -79,7 +80,7 @@ class RepeatedTurn(Metric):
             shown = text[:80] + ("…" if len(text) > 80 else "")
             return f"turn {talk.place[turn] + 1} repeats turn {talk.place[of[turn]] + 1}: {shown!r}"
 
-        return told(talk, talk.sums(of >= 0), reason, limit)
+        return told(talk.keys, talk.sums(of >= 0), reason, limit)
 
     def repeats(self, talk: Talk) -> tuple[Ints, Flags]:
         """int64 [T]: the earlier turn that each turn repeats most, or -1; bool [T]: turns that count."""

@@ -12,8 +12,9 @@ from karat.auditing import prevalence
 from karat.auditing import statistics as stats
 from karat.auditing.base import Comparison, Context, Metric, Need, Summary, Telling, View
 from karat.auditing.columns import Columns
-from karat.auditing.dialogues import DIALOGUES, Flags, Floats, Ints, Markers, Talk, marked, opened, told
+from karat.auditing.dialogues import DIALOGUES, Flags, Floats, Ints, Markers, Talk, marked, opened
 from karat.auditing.judged_tables import difference_interval, stratified_p, weighted_rate_interval
+from karat.auditing.ratios import told
 
 _LENGTHS = 6
 _TURNS = 60  # turns that are shown one by one
@@ -211,4 +212,4 @@ def _share(flags: Flags) -> tuple[float, tuple[float, float] | None, int]:
 
 def _telling(talk: Talk, risk: Risk) -> tuple[Telling, ...]:
     soon = np.where(risk.first >= 0, 1 / (risk.first + 1.0), 0.0)
-    return told(talk, soon, lambda i: f"flips first at turn {risk.first[i] + 1} of {risk.length[i]}", 8)
+    return told(talk.keys, soon, lambda i: f"flips first at turn {risk.first[i] + 1} of {risk.length[i]}", 8)

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from karat.auditing.base import Masks, Metric, Need, Summary, Telling, Values, View
-from karat.auditing.dialogues import DIALOGUES, Flags, Talk, opened, ratio, told
+from karat.auditing.dialogues import DIALOGUES, Flags, Talk, opened
+from karat.auditing.ratios import ratio, told
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class SpeakerOrderError(Metric):
             places = ", ".join(str(int(talk.place[turn]) + 1) for turn in turns[:8])
             return f"{talk.roles[talk.role[turns[0]]]} speaks twice in a row at turn {places}"
 
-        return told(talk, talk.sums(double), reason, limit)
+        return told(talk.keys, talk.sums(double), reason, limit)
 
 
 def doubled(talk: Talk) -> Flags:

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from karat.auditing.base import Masks, Metric, Need, Summary, Telling, Values, View
-from karat.auditing.dialogues import DIALOGUES, Floats, Talk, opened, ratio, told
+from karat.auditing.dialogues import DIALOGUES, Floats, Talk, opened
+from karat.auditing.ratios import ratio, told
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class TurnBalance(Metric):
             most = int(words.argmax())
             return f"{talk.roles[most]} has {words[most] / words.sum():.0%} of the words"
 
-        return told(talk, np.where(counted > 0, 1 - even, 0.0), reason, limit)
+        return told(talk.keys, np.where(counted > 0, 1 - even, 0.0), reason, limit)
 
 
 def evenness(talk: Talk) -> tuple[Floats, Floats]:
