@@ -46,7 +46,9 @@ class TestField:
         """Columns of numbers are classes of their own; a missing one is unknown."""
         found = make("field", attribute="joy+anger").score([given(joy=[0.5, None], anger=["0.25", 1])])
         assert ("joy", "anger") == found.names
-        assert not found.exclusive and found.exact
+        assert not found.exclusive and not found.exact
+        whole = make("field", attribute="joy+anger").score([given(joy=[0.5, 0.9], anger=[0.5, 0.1])])
+        assert whole.exclusive
         np.testing.assert_allclose([[0.5, 0.25], [np.nan, 1.0]], found.rows[0])
 
     def test_words_are_classes(self) -> None:

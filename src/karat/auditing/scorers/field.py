@@ -50,7 +50,11 @@ class Field:
         numeric = [all(side[i] is not None for side in read) for i in range(len(names))]
         if all(numeric):
             rows = tuple(np.stack([c for c in side if c is not None], axis=1) for side in read)
-            return Scores(f"field:{self.attribute}", names, rows, exclusive=False, exact=True)
+            # the probabilities of one classifier over all its classes make 1 in each record
+            totals = np.concatenate([one.sum(axis=1) for one in rows])
+            known = totals[np.isfinite(totals)]
+            whole = len(names) > 1 and len(known) > 0 and bool(np.all(np.abs(known - 1) < 1e-3))
+            return Scores(f"field:{self.attribute}", names, rows, exclusive=whole)
         if len(names) > 1:
             wrong = names[numeric.index(False)]
             raise InputError(
