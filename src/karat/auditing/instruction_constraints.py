@@ -26,8 +26,8 @@ _ABOVE = r"more than|over"
 _ABOUT = r"about|around|approximately|roughly|approx\.?|circa"
 _UNIT = r"(?P<unit>words?|sentences?|paragraphs?|characters?|lines?)"
 _SIZE = re.compile(
-    rf"\b(?P<rel>exactly|{_AT_MOST}|{_BELOW}|{_AT_LEAST}|{_ABOVE}|{_ABOUT}|between|in|using|only)\s+(?:only )?"
-    rf"(?P<n>{_NUM})(?:\s*(?:-|–|to|and)\s*(?P<m>{_NUM}))?[\s-]+{_UNIT}\b"
+    rf"\b(?P<rel>exactly|{_AT_MOST}|{_BELOW}|{_AT_LEAST}|{_ABOVE}|{_ABOUT}|between|in|using|only)\s+"
+    rf"(?:only )?(?P<n>{_NUM})(?:\s*(?:-|–|to|and)\s*(?P<m>{_NUM}))?[\s-]+{_UNIT}\b"
     r"(?!\s+(?:below|above|given|from|that (?:are|is) given))"
 )
 _ADJECTIVE = re.compile(
@@ -35,9 +35,9 @@ _ADJECTIVE = re.compile(
 )
 _LIST = re.compile(
     r"\b(?:list|name|give|provide|suggest|generate|write|come up with|brainstorm|recommend|create|propose"
-    r"|offer)\s+(?:out |down |me |us )?(?:a list of |list of )?(?P<rel>exactly |at least |up to )?(?:the top )?"
-    rf"(?P<n>{_NUM})\s+(?:[a-z-]+\s+){{0,3}}?(?!words\b|sentences\b|paragraphs\b|lines\b|characters\b)"
-    r"(?P<what>[a-z]{3,}s|people|children)\b(?!\s+(?:below|above|given))"
+    r"|offer)\s+(?:out |down |me |us )?(?:a list of |list of )?(?P<rel>exactly |at least |up to )?"
+    rf"(?:the top )?(?P<n>{_NUM})\s+(?:[a-z-]+\s+){{0,3}}?"
+    r"(?!(?:words|sentences|paragraphs|lines|characters)\b)(?P<what>[a-z]{3,}s|people|children)\b(?!\s+(?:below|above|given))"
 )
 _QUOTED = r"[\"“'‘«](?P<quote>[^\"”»\n]{1,80}?)[\"”'’»]"
 _START = re.compile(
@@ -49,7 +49,7 @@ _END = re.compile(
     rf"(?:the (?:exact )?(?:word|phrase|sentence|line|text)s? )?{_QUOTED}"
 )
 _NOT = r"(?:do not|don't|without|avoid|never|not)"
-_USE = r"(?:use |using |include |including |contain |containing |mention |mentioning )"
+_USE = r"(?:use |using |include |including |contain |mention )"
 _NO_COMMA = re.compile(rf"\b(?:{_NOT} {_USE}?(?:any )?commas?|no commas)\b")
 _AVOID = re.compile(rf"\b{_NOT} {_USE}?(?:any of )?(?:the )?(?P<what>word|phrase|letter)s? {_QUOTED}")
 _INCLUDE = re.compile(
@@ -63,9 +63,10 @@ _JSON = re.compile(
     r"[^.\n]{0,60}\b(?:in|as|valid|a) (?:a )?(?:valid )?json\b"
 )
 _YES_NO = re.compile(
-    r"\b(?:answer|respond|reply|say|output|return)(?: with| only| just| either| simply)* [\"']?(?P<a>yes|true)"
-    r"[\"']?(?:/| or )[\"']?(?P<b>no|false)\b"
+    r"\b(?:answer|respond|reply|say|output|return)(?: with| only| just| either| simply)* "
+    r"[\"']?(?P<a>yes|true)[\"']?(?:/| or )[\"']?(?P<b>no|false)\b"
 )
+_EACH = re.compile(r"[^.:]{0,60}\b(?:each|every|per)\b")
 _ITEM = re.compile(r"(?m)^\s*(?:[-*•–]|\(?\d{1,3}[.):]|[a-z][.)])\s+\S")
 _SENTENCE_END = re.compile(r"(?<!\bmr)(?<!\bmrs)(?<!\bdr)(?<!\be\.g)(?<!\bi\.e)[.!?…]+[\"')\]]*(?=\s|$)")
 
@@ -125,6 +126,8 @@ def _sizes(text: str) -> Iterator[Constraint]:
     found = [(m, m["rel"], m["m"]) for m in _SIZE.finditer(text)]
     found += [(m, "in", None) for m in _ADJECTIVE.finditer(text)]
     for match, rel, upper in found:
+        if _EACH.match(text, match.end()):
+            continue  # of each item, and not of the whole
         low, high = _range(rel, number(match["n"]), None if upper is None else number(upper), match["unit"])
         unit = match["unit"].rstrip("s")
 

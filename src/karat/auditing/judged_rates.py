@@ -238,13 +238,23 @@ def rate(found: Panel, errors: Panel | None = None) -> Rate:
 # ------------------------------------------------------------------------------------- comparison
 
 
+By = Mapping[str, tuple[float, Interval | None, int]]
+
+
 def judged_rate(
-    mine: Side, theirs: Side | None, query: Query, context: Context, *, best: float | None = 0.0
+    mine: Side,
+    theirs: Side | None,
+    query: Query,
+    context: Context,
+    *,
+    best: float | None = 0.0,
+    parts: Callable[[Panel], By] | None = None,
 ) -> Comparison:
     """The rate of a judge's positive answers on both sides, with its errors, intervals and warnings.
 
     p: Fisher's exact test of the answers as counted, valid where the judge errs alike on both sides; where
     people judged records of both sides it is that of the corrected difference.
+    parts: makes the parts of the value by name from the candidate's answers
     """
     ours = panel(mine, query, context)
     taken = frozenset(mine.ids)
@@ -264,6 +274,7 @@ def judged_rate(
         note=_note(ours, own),
         details=_details(ours, human),
         extra=extra,
+        by={} if parts is None else parts(ours),
         warnings=_warnings(query, ours, human),
         telling=_telling(mine, ours, query.tells),
     )

@@ -39,7 +39,8 @@ def _interval(metric: Metric, found: stats.Estimate, summary: Summary) -> tuple[
     if not metric.tested:
         return None
     if metric.share and found.error == 0 and found.value in (0.0, 1.0):
-        return stats.wilson(round(found.value * summary.records), summary.records)
+        n = metric.used(summary)
+        return stats.wilson(round(found.value * n), n)
     return found.interval(bounds=metric.bounds)
 
 
