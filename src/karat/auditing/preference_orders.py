@@ -69,8 +69,8 @@ class Swapped:
 
 
 def swapped(choices: Choices) -> Swapped:
-    """The pairs that a rater judged in both orders; choices that something was done to sway are left out."""
-    choices = choices.take((choices.pushed == 0) & (choices.first != 0))
+    """The pairs that a rater judged in both orders, without pushed choices and pairs of equal responses."""
+    choices = choices.take((choices.pushed == 0) & (choices.first != 0) & (choices.one != choices.other))
     where, first = grouped(choices.rater.astype(np.uint64), choices.pair)
     straight = choices.first * choices.turn > 0
     column = np.where(choices.side > 0, FIRST, np.where(choices.side < 0, SECOND, TIE))
@@ -91,15 +91,22 @@ def swapped(choices: Choices) -> Swapped:
 
 
 def one_order_only(choices: Choices) -> bool:
-    """Whether each two models were always shown in the same order, so that places stand for models."""
+    """Whether raters saw most models in one order only, so that places stand for models.
+
+    Where both orders occur, the rarer one makes at least a tenth.
+    """
     one, other, _ = _models(choices.columns)
     one, other = one[choices.row], other[choices.row]
     named = (one >= 0) & (other >= 0) & (one != other)
     if not len(named) or not named.all():
         return False
     ahead = (one < other) == (choices.first > 0)
-    where, first = grouped(np.minimum(one, other), np.maximum(one, other))
-    return bool((ahead == ahead[first][where]).all() and len(first) < len(choices))
+    where, first = grouped(choices.rater, np.minimum(one, other), np.maximum(one, other))
+    if len(first) == len(choices):  # each two models met once: their order can be as good as drawn
+        return False
+    straight = np.bincount(where, ahead) / np.bincount(where)
+    both = np.minimum(straight, 1 - straight)[where] >= 0.1
+    return bool(both.mean() < 0.5)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Share:
 
 
 def share(
-    mine: Tally, theirs: Tally | None = None, *, null: float | None = None, seed: int = 0, draws: int = DRAWS
+    mine: Tally, theirs: Tally | None = None, *, null: float | None = None, seed: int = 0, draws: int = 0
 ) -> Share:
     """A share beside that of a reference: prompts that both have are drawn for both at once.
 
@@ -85,7 +85,7 @@ def share(
         return Share(float("nan"), None, 0, 0)
     sides = [mine] if theirs is None else [mine, theirs]
     sums, present = _by_prompt(sides)
-    totals = _drawn(sums, draws=draws, seed=seed)
+    totals = _drawn(sums, draws=draws or DRAWS, seed=seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = [totals[:, 2 * i] / totals[:, 2 * i + 1] for i in range(len(sides))]
     numbers = [int(flags.sum()) for flags in present]

@@ -9,7 +9,7 @@ what should.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -70,6 +70,8 @@ class Choices:
     row: Ints
     raters: tuple[str, ...]
     columns: Columns
+    memo: dict[str, list[Ints]] = field(default_factory=dict, repr=False, compare=False)
+    """Lengths of all responses of the corpus by unit, counted once."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -96,12 +98,7 @@ class Choices:
 
     def texts(self, side: str) -> pa.Array:
         """The responses a or b as Arrow strings."""
-        whole = self._both[0 if side == "a" else 1]
-        return whole.take(pa.array(self.row))
-
-    @property
-    def _both(self) -> tuple[pa.Array, pa.Array]:
-        return _responses(self.columns)
+        return _responses(self.columns)[0 if side == "a" else 1].take(pa.array(self.row))
 
     def field(self, name: str) -> NDArray[Any]:
         """One field of the records, object [n]; None where a record has none."""
@@ -121,11 +118,15 @@ class Choices:
 
     def lengths(self, unit: str) -> tuple[Ints, Ints]:
         """int64 [n]: the lengths of response a and of response b, in words or characters."""
-        if unit == "characters":
-            found = [pc.utf8_length(self.texts(side)).to_numpy(zero_copy_only=False) for side in "ab"]
-        else:
-            found = [count_tokens(self.texts(side), "word") for side in "ab"]
-        return found[0].astype(np.int64), found[1].astype(np.int64)
+        if unit not in self.memo:
+            whole = _responses(self.columns)
+            if unit == "characters":
+                counts = [pc.utf8_length(side).to_numpy(zero_copy_only=False) for side in whole]
+            else:
+                counts = [count_tokens(side, "word") for side in whole]
+            self.memo[unit] = [one.astype(np.int64) for one in counts]
+        a, b = self.memo[unit]
+        return a[self.row], b[self.row]
 
 
 def read(columns: Columns, *, seed: int = 0, named: bool = False) -> Choices:
@@ -217,8 +218,8 @@ class Opinions:
 
 
 def opinions(choices: Choices) -> Opinions:
-    """One opinion for each rater and pair; choices that something was done to sway are left out."""
-    choices = choices.take(choices.pushed == 0)
+    """One opinion for each rater and pair, without pushed choices and without pairs of equal responses."""
+    choices = choices.take((choices.pushed == 0) & (choices.one != choices.other))
     where, first = grouped(choices.rater.astype(np.uint64), choices.pair)
     shares = np.zeros((len(first), 3))
     column = np.where(choices.side > 0, FIRST, np.where(choices.side < 0, SECOND, TIE))
