@@ -126,7 +126,7 @@ def messages(question: Question) -> tuple[Message, ...]:
 
 def read_answer(text: str, answers: Sequence[str], *, last: bool = False) -> str | None:
     """The allowed answer that a text gives: what follows "Answer:", else the first (or last) one named."""
-    marked = re.findall(r"(?im)^[\W_]*(?:final |revised )?answer[\W_]*(?:is)?[:\-\s*_]+(.+)$", text)
+    marked = re.findall(r"(?i)\banswer(?:\W+is)?[\s*_]*[:=][\s*_]*([^\n]+)", text)
     if marked:
         found = _named(marked[-1], answers)
         if found:

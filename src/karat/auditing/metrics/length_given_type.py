@@ -157,7 +157,7 @@ def _warnings(share: float, raw: float) -> tuple[Found, ...]:
         return ()
     message = (
         f"length_given_type: {share:.0%} of the difference in length ({raw:.2f} times) comes from other "
-        "types of tasks; compare metrics that feel length within types (--by), or draw the same types on both sides"
+        "types of tasks; compare metrics that feel length within types (--by), or draw like types for both"
     )
     return (Found("length_confounded", message),)
 
