@@ -85,6 +85,28 @@ def explained(counts: Ints) -> float:
     return (agreement - chance) / (1 - chance)
 
 
+def among_people(counts: Ints, draws: float, points: Floats | None) -> float:
+    """The r that the mean of so many further labels of the same people would have with the mean of these.
+
+    sqrt(rel(draws) rel(n)), n the mean number of labels an item, rel(n) = n rho / (1 + (n - 1) rho)
+    (Spearman 1910, Brown 1910), rho the intraclass correlation of single labels or of their points.
+    """
+    several = counts[counts.sum(axis=1) > 1]
+    if not len(several):
+        return 1.0
+    rho = explained(counts)
+    if points is not None:
+        n = several.sum(axis=1)
+        sums, squares = several @ points, several @ points**2
+        within = float(((squares - sums**2 / n) / (n - 1)).mean())
+        mean = float(sums.sum() / n.sum())
+        total = float(squares.sum() / n.sum()) - mean**2
+        rho = 1 - within / total if total > 0 else 0.0
+    rho = min(max(rho, 0.0), 1.0)
+    reliable = [k * rho / (1 + (k - 1) * rho) for k in (draws, float(several.sum(axis=1).mean()))]
+    return float(np.sqrt(reliable[0] * reliable[1]))
+
+
 @dataclass(frozen=True)
 class Source:
     """What is known of one annotator: r with people, its interval, and what people reach."""

@@ -7,7 +7,8 @@ chance    each list is given to another item of its annotator: what an annotator
 best      two groups of the same people, as large as both sides are (labels_people); in paper mode as many
           labels as the list has, drawn from those that people gave the item
 p         labels are swapped at random between both sides within each item: exact, at any number of labels
-          an item, where the candidate's labels are as another person's would be
+          an item, where the candidate's labels are as another person's would be. What is looked at is the
+          score beside people's own agreement, since swaps with a bad source spoil the agreement of both
 """
 
 from __future__ import annotations
@@ -173,25 +174,28 @@ def figures(
     finish: Finish = lambda values: values,
     blind: bool = True,
     less: Floats | None = None,
+    sign: int = 1,
 ) -> Figures:
     """A score with everything that stands beside it.
 
     finish: what makes the value of the weighted mean (a root, for instance)
     blind: whether an annotator who never looks is another than one who does
     less: float64 [L], what is taken off the amount of each list; swaps and shuffles stay as they are
+    sign: 1 where the score grows with agreement, -1 where it falls
     """
     rng = np.random.default_rng(context.seed)
     human = paired.human
     at = paired.mine.item
     found = score(paired.mine.counts, human[at])
     value, other = _value(found, finish)
-    gap = value - other if other is not None else value
+    gap = value - (other if other is not None else sign * agreement(human))
     null, null_by, gaps = np.full(context.trials, np.nan), [], np.full(context.trials, np.nan)
     for trial in range(context.trials):
         ours, people = paired.swapped(rng)
-        again = score(ours, summed(paired.theirs.item, people, paired.items)[at])
+        counts = summed(paired.theirs.item, people, paired.items)
+        again = score(ours, counts[at])
         null[trial], beside = _value(again, finish)
-        gaps[trial] = null[trial] - beside if beside is not None else null[trial]
+        gaps[trial] = null[trial] - (beside if beside is not None else sign * agreement(counts))
         null_by.append(_sums(again, paired))
     shuffled = [score(paired.shuffled(rng), human[at]) for _ in range(context.trials * blind)]
     blind_values = np.array([_value(one, finish)[0] for one in shuffled])
@@ -225,6 +229,16 @@ def figures(
         n=int((found.weight > 0).sum()),
         scored=found,
     )
+
+
+def agreement(counts: Ints) -> float:
+    """How often two people agree on an item, mean over items; 0 where no item has two."""
+    n = counts.sum(axis=1)
+    pairs = n * (n - 1)
+    several = pairs > 0
+    if not several.any():
+        return 0.0
+    return float(((counts * (counts - 1)).sum(axis=1)[several] / pairs[several]).mean())
 
 
 def comparison(

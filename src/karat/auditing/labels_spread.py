@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import comb, log2
+
 import numpy as np
 
 from karat.auditing.labels_sheet import Floats, Ints
@@ -56,16 +59,18 @@ def same(counts: Ints, draws: Ints) -> Floats:
 
 def _expected(total: Ints, given: Ints, draws: Ints) -> Floats:
     """float64 [n]: the mean of -y/k log2 y/k, y the number of a label in k draws without replacement."""
-    from scipy.stats import hypergeom
+    span = int(max(total.max(initial=0), draws.max(initial=0))) + 1
+    known, where = np.unique((total * span + given) * span + draws, return_inverse=True)
+    table = [_one(code // span**2, code // span % span, code % span) for code in known.tolist()]
+    found: Floats = np.array(table, dtype=np.float64)[where.reshape(-1)]
+    return found
 
-    rows = np.stack([total, given, draws], axis=1)
-    known, where = np.unique(rows, axis=0, return_inverse=True)
-    values = np.zeros(len(known))
-    for i, (n, x, k) in enumerate(known.tolist()):
-        if x == 0 or k == 0 or k > n:
-            continue
-        y = np.arange(max(1, k - (n - x)), min(k, x) + 1)
-        share = y / k
-        weight = np.ones(1) if k == n else hypergeom.pmf(y, n, x, k)
-        values[i] = float((weight * -share * np.log2(share)).sum()) if len(y) else 0.0
-    return values[where.reshape(-1)]
+
+@lru_cache(maxsize=100_000)
+def _one(n: int, x: int, k: int) -> float:
+    """The same for a list of n labels that holds x of one."""
+    if x == 0 or k == 0 or k > n:
+        return 0.0
+    ways = comb(n, k)
+    counts = range(max(1, k - (n - x)), min(k, x) + 1)
+    return sum(comb(x, y) * comb(n - x, k - y) / ways * -(y / k) * log2(y / k) for y in counts)

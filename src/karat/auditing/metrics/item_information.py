@@ -70,7 +70,7 @@ class ItemInformation(Metric):
         for _ in range(context.trials):
             ours, people = paired.swapped(rng)
             again = labels_sheet.summed(paired.theirs.item, people, paired.items)
-            null.append(self._mean(paired, ours, again[at]))
+            null.append(self._mean(paired, ours, again[at]) - _among(paired, again))
             blind.append(self._mean(paired, paired.shuffled(rng), human[at]))
         for _ in range(_BEST):
             ours, people = paired.twice(rng)
@@ -86,7 +86,7 @@ class ItemInformation(Metric):
         return Comparison(
             value=value,
             interval=estimate.interval(bounds=self.bounds),
-            p=stats.tail_p(value, null),
+            p=stats.tail_p(value - _among(paired, human), null),
             chance=float(np.mean(blind)),
             best=ceiling,
             reference=ceiling,
@@ -174,6 +174,12 @@ class ItemInformation(Metric):
 def _moments(paired: Paired, mine: Ints, theirs: Ints, cell: Ints, cells: int) -> Moments:
     x, y = (labels_information.features(one, paired.points) for one in (mine, theirs))
     return Moments.of(x, y, _known(mine, theirs), cell, cells)
+
+
+def _among(paired: Paired, human: Ints) -> float:
+    """The r that further people would have: beside it the p-value looks at r, see labels_paired."""
+    draws = paired.mine.counts.sum(axis=1)
+    return labels_information.among_people(human, float(draws[draws > 0].mean()), paired.points)
 
 
 def _weighted(moments: Moments) -> float:

@@ -105,9 +105,13 @@ class LabelDistribution(Metric):
             )
 
         if raw:
-            return labels_paired.figures(paired, self._score, context)
+            return labels_paired.figures(paired, self._score, context, sign=-1)
         found = labels_paired.figures(
-            paired, self._score, context, less=excess(paired.mine.counts, paired.human, _TRIALS).amount
+            paired,
+            self._score,
+            context,
+            sign=-1,
+            less=excess(paired.mine.counts, paired.human, _TRIALS).amount,
         )
         blind = excess(paired.shuffled(rng), paired.human, 2)
         best = []

@@ -56,7 +56,7 @@ class LabelMismatch(Metric):
             sets = [labels_sets.minority(one) for one in (mine, theirs)]
             return labels_sets.differing(*sets, published=published)
 
-        found = labels_paired.figures(paired, score, context, finish=labels_paired.share)
+        found = labels_paired.figures(paired, score, context, finish=labels_paired.share, sign=-1)
         human = paired.human[paired.mine.item]
         # an item tells most where people disagreed in earnest: the share of their labels off the mode
         split = 1 - human.max(axis=1, initial=0) / human.sum(axis=1).clip(1)

@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 
 from karat.auditing import labels_paired, labels_sets, labels_sheet
-from karat.auditing import statistics as stats
 from karat.auditing.base import Comparison, Context, Found, Metric, Need, Summary, View
 from karat.auditing.labels_runs import LEAST, Runs, first_answers, runs
 from karat.auditing.labels_sheet import SHEET, Book, Ints, Sheet
@@ -21,8 +20,9 @@ class StraightLining(Metric):
 
     Chance is the same after each annotator's labels were exchanged among items of which the others say the
     same (without others: people in the reference). So neither a file in which like items stand together nor
-    a lenient annotator makes an alarm. p is that of the annotator who exceeds it most, over all. People in
-    the reference are looked at too. Warns default_order of annotators whose runs are far beyond chance.
+    a lenient annotator makes an alarm. p is that of the largest excess of anybody with whom the others agree
+    less inside the run than outside. People in the reference are looked at too. Warns default_order of
+    annotators whose runs are far beyond chance.
     labels: the label space in its order, as a+b+c; without it the labels of the reference
     """
 
@@ -65,7 +65,7 @@ class StraightLining(Metric):
         worst = int(np.argmax(mine.excess))
         return Comparison(
             value=float(mine.longest.mean()),
-            p=stats.permutation_p(float(mine.excess[worst]), mine.worst, two_sided=False),
+            p=mine.p,
             chance=float(mine.expected.mean()),
             best=float(mine.expected.mean()),
             difference=float((mine.longest - mine.expected).mean()),
@@ -84,15 +84,15 @@ class StraightLining(Metric):
 def _looked_at(sheet: Sheet, people: Sheet | None, book: Book, context: Context) -> Runs | str:
     """The runs of one side, or why they cannot be judged."""
     first = first_answers(sheet)
-    stratum = _strata(first, people, book)
-    if stratum is None:
+    said = _said(first, people, book)
+    if said is None:
         return "items have one label each and no people's labels: runs may come from the order of the items"
-    found = runs(first, stratum, trials=context.trials, seed=context.seed)
+    found = runs(first, said, kinds=len(book.space), trials=context.trials, seed=context.seed)
     return found if found is not None else f"no annotator labelled {LEAST} items"
 
 
-def _strata(sheet: Sheet, people: Sheet | None, book: Book) -> Ints | None:
-    """Annotator and what others say of the item: labels are exchanged among items judged alike."""
+def _said(sheet: Sheet, people: Sheet | None, book: Book) -> Ints | None:
+    """What the others of the same side, else people, say of each record's item; K where undecided."""
     kinds = len(book.space)
     others = labels_sheet.tally(sheet.item, sheet.label, book.items, kinds)[sheet.item]
     valid = np.flatnonzero(sheet.label >= 0)
@@ -102,8 +102,7 @@ def _strata(sheet: Sheet, people: Sheet | None, book: Book) -> Ints | None:
             return None
         others = labels_sheet.tally(people.item, people.label, book.items, kinds)[sheet.item]
     modes = labels_sets.modes(others)
-    alike = np.where(modes.sum(axis=1) == 1, modes.argmax(axis=1), kinds)
-    return np.asarray(sheet.annotator * (kinds + 1) + alike, dtype=np.int64)
+    return np.where(modes.sum(axis=1) == 1, modes.argmax(axis=1), kinds).astype(np.int64)
 
 
 def _warnings(found: Runs, side: str) -> tuple[Found, ...]:
@@ -111,7 +110,9 @@ def _warnings(found: Runs, side: str) -> tuple[Found, ...]:
     if not named:
         return ()
     listed = ", ".join(
-        f"{found.names[i]} ({found.longest[i]} in a row, {found.expected[i]:.0f} expected)" for i in named[:5]
+        f"{found.names[i]} ({found.longest[i]} in a row, {found.expected[i]:.0f} expected; others agree with "
+        f"{found.inside[i]:.0%} of them, with {found.outside[i]:.0%} of the rest)"
+        for i in named[:5]
     )
     message = (
         f"in the {side} {len(named)} of {len(found.names)} annotators give one label again and again: "
