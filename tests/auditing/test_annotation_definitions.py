@@ -247,3 +247,19 @@ def test_leave_one_out() -> None:
     counts = np.array([[2, 1, 0], [1, 1, 1], [3, 0, 0], [1, 0, 0]])
     # item 1: both 0 hit ({0,1} of the others), the 1 misses; item 2: no hit; item 3: three hits
     assert (5 / 9, 9) == labels_sets.leave_one_out(counts)
+
+
+def test_numbers_that_are_names() -> None:
+    """With scale=nominal numbered classes are no scale: r is that of the shares, as for named classes."""
+    human, model = [[0], [1], [2], [0], [2]] * 4, [[0], [1], [0], [2], [2]] * 4
+    values = {}
+    for spec, shape in (("nominal", "{}"), ("auto", "class {}")):
+        sides = [[[shape.format(one[0])] for one in side] for side in (model, human)]
+        metric = registry.make("metrics", f"item_information:scale={spec}")
+        values[spec] = metric.compare(Told({"m": sides[0]}), Told({"p": sides[1]}), context()).value
+    assert values["auto"] == pytest.approx(values["nominal"], abs=1e-12)
+    scaled = registry.make("metrics", "item_information").compare(
+        Told({"m": model}), Told({"p": human}), context()
+    )
+    expected = np.corrcoef([one[0] for one in model], [one[0] for one in human])[0, 1]
+    assert float(expected) == pytest.approx(scaled.value, abs=1e-12)

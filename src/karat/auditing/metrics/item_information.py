@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -30,10 +30,12 @@ class ItemInformation(Metric):
     Warns degenerate_source of annotators whose draws are constant or say nothing about the item.
     labels: the label space in its order, as a+b+c; without it the labels of the reference
     per: whose labels make one list: annotator, crowd, or auto (the crowd where each labels an item once)
+    scale: auto (numbers, and labels whose order is given, are a scale) or nominal (numbers are names)
     """
 
     labels: tuple[str, ...] = ()
     per: str = "auto"
+    scale: str = "auto"
 
     family: ClassVar[str] = "annotation"
     datatypes: ClassVar[tuple[str, ...]] = ("annotation",)
@@ -53,6 +55,8 @@ class ItemInformation(Metric):
 
     def __post_init__(self) -> None:
         labels_paired.check_per(self.per)
+        if self.scale not in ("auto", "nominal"):
+            raise ValueError(f"scale is {self.scale!r}; choose one of: auto, nominal")
 
     def needs(self) -> tuple[Need, ...]:
         return (SHEET,)
@@ -63,6 +67,8 @@ class ItemInformation(Metric):
         paired = labels_paired.opened(candidate, reference, context, labels=self.labels, per=self.per)
         if isinstance(paired, Comparison):
             return paired
+        if self.scale == "nominal":
+            paired = replace(paired, points=None)
         rng = np.random.default_rng(context.seed)
         at, human = paired.mine.item, paired.human
         value, estimate, by, sources = self._figures(paired, context)

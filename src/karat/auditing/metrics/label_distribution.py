@@ -24,7 +24,8 @@ class LabelDistribution(Metric):
 
     Three labels an item are far from their own shares, so that raw distances are too large. The excess is
     measured on label shares drawn anew given the labels (Dirichlet-multinomial model) and taken off; details
-    hold the raw figures. cross_entropy is left as it is. Paper mode: raw.
+    hold the raw figures. cross_entropy is left as it is. Paper mode: raw. Chance of pooled labels is what
+    giving all labels equally often is at.
     distance: tvd (total variation), jsd (Jensen-Shannon divergence, bits), cross_entropy (soft, bits)
     level: item (the mean over items) or pooled (all labels of an annotator together)
     labels: the label space in its order, as a+b+c; without it the labels of the reference

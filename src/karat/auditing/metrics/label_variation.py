@@ -35,7 +35,7 @@ class LabelVariation(Metric):
     datatypes: ClassVar[tuple[str, ...]] = ("annotation",)
     misleads: ClassVar[str] = (
         "As much variation as people have is not the same variation: temperature makes any amount of it. "
-        "Read item_information beside it."
+        "Numbers are taken as a scale: for numbered classes choose measure=entropy."
     )
     cost: ClassVar[str] = "O(labels) a permutation, 100 permutations"
     cure: ClassVar[Mapping[str, str]] = {
