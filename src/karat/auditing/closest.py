@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.auditing.overlap import Words
+from karat.auditing.folded import Words
 
 I64 = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -271,7 +271,7 @@ def _plan(
     limits = {}
     for need in needs:
         most, size = int(need.get("limit", 0) or 0), int(need.get("bytes", 0) or 0)
-        if need.kind in ("sample", "postings", "vectors") and (most > 0 or size > 0):
+        if need.kind in ("sample", "postings", "vectors", "words") and (most > 0 or size > 0):
             limits[need] = selection.largest(view_key(need), most, size, surveyed.bytes)
     cuts = {view: selection.cuts(view) for view in used}
     return Plan(needs, groups, cuts, limits, encoders, folder)

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.auditing.overlap import Words
+from karat.auditing.folded import Words
 
 I64 = NDArray[np.int64]
 

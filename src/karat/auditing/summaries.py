@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from karat.auditing import tokens as token_tools
 from karat.auditing.base import Masks, Need, Values
 from karat.auditing.columns import ColumnsKind
+from karat.auditing.folded import WordsKind
 from karat.auditing.grams import GramKeys, StackedGrams, stack_grams
 from karat.auditing.postings import PostingsPart, StackedPostings, collect_postings, stack_postings
 from karat.auditing.shards import OUT, UNLABELLED, Plan, Shard, Stretch
@@ -370,6 +371,7 @@ KINDS: dict[str, Kind] = {
     "moments": MomentsKind(),
     "vectors": VectorsKind(),
     "columns": ColumnsKind(),
+    "words": WordsKind(),
 }
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from karat.auditing import statistics as stats
 from karat.auditing.base import Comparison, Context, Found, Metric, Need, Setting, Summary, Telling, View
 from karat.auditing.closest import Closest, Weights, closest
-from karat.auditing.overlap import LIMIT, Words, elsewhere, grams, holders, words_need
+from karat.auditing.folded import LIMIT, Words, elsewhere, grams, holders, words_need
 
 KINDS = ("exact", "ngram", "near")
 _THRESHOLDS = {"exact": 1.0, "ngram": 0.5, "near": 0.25}

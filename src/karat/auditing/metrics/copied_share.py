@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from karat.auditing import statistics as stats
 from karat.auditing.base import Comparison, Context, Metric, Need, Summary, Telling, View, need
-from karat.auditing.overlap import (
+from karat.auditing.folded import (
     LIMIT,
     Words,
     beside_humans,

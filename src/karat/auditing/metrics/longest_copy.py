@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat.auditing.base import Comparison, Context, Metric, Need, Setting, Summary, Telling, View, need
-from karat.auditing.overlap import LIMIT, Words, beside_humans, quote, words_need
+from karat.auditing.folded import LIMIT, Words, beside_humans, quote, words_need
 from karat.auditing.suffixes import Longest, Suffixes
 from karat.auditing.summaries import Sample
 
