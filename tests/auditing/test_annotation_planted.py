@@ -41,7 +41,7 @@ def test_a_constant_annotator() -> None:
     model = {"good": drawn(rng, shares, 3), "constant": [["0"] * 3] * 400}
     found = compared("item_information", model, human)
     assert ["degenerate_source"] == codes(found)
-    assert "constant: draw 1, 2, 3 of 3 is one label on 100%" in found.warnings[0].message
+    assert "constant: draws 1, 2, 3 of 3: one label on at least 100%" in found.warnings[0].message
     assert 0.0 == found.by["constant"][0]
     matched = compared("majority_match", {"constant": model["constant"]}, human)
     assert matched.value == matched.chance
@@ -59,7 +59,7 @@ def test_draws_that_are_constant_one_by_one() -> None:
     model = {"m": [[str(rng.integers(3)), "2", "0", str(rng.integers(3)), "1"] for _ in range(300)]}
     found = compared("item_information", model, people(drawn(rng, shares, 3)))
     assert ["degenerate_source"] == codes(found)
-    assert "draw 2, 3, 5 of 5" in found.warnings[0].message
+    assert "draws 2, 3, 5 of 5" in found.warnings[0].message
     assert "hardly depend on the item" in found.warnings[0].message
     assert found.interval is not None
     assert found.interval[0] < 0 < found.interval[1]

@@ -151,7 +151,8 @@ def _constant(sheet: Sheet, annotator: int, shares: Floats, others: str) -> list
     if len(slots) == 1:
         return [f"gives one label on {tops[0]:.0%} of its items{beside}"]
     listed = ", ".join(map(str, constant[:5]))
-    return [f"draw {listed} of {len(slots)} is one label on {min(tops):.0%} of its items or more{beside}"]
+    word = "draws" if len(constant) > 1 else "draw"
+    return [f"{word} {listed} of {len(slots)}: one label on at least {min(tops):.0%} of its items{beside}"]
 
 
 def _uninformed(source: Source | None) -> list[str]:
