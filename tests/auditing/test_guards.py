@@ -191,7 +191,6 @@ class TestVerdict:
         assert stats.tail_p(8.0, null) < 1e-9
         assert stats.tail_p(-8.0, null, two_sided=False) == 1.0
 
-
     def test_the_tail_of_a_skewed_null(self) -> None:
         """For a null like that of a distance the p-value follows the gamma tail, which is far heavier."""
         from scipy.stats import gamma
@@ -240,6 +239,12 @@ class TestNames:
 
         one, _ = without_names(self.rows(), None)
         assert {"annotator 1", "annotator 2", "annotator 3"} == set(one.column("annotator"))
+        wide = [
+            {"item_id": f"i{i}", "text": f"t{i}", "labels": {"WORKER1": "x", "WORKER2": "y"}}
+            for i in range(30)
+        ]
+        found = karat.audit(records.from_rows(wide), metrics="annotation", budget="small", anonymous=True)
+        assert "WORKER" not in json.dumps(found.to_json())
 
     def test_provenance(self, tmp_path: Path) -> None:
         """The result names versions, the hash of the file and its licence."""

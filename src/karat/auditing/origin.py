@@ -60,10 +60,10 @@ def without_names(candidate: Records, reference: Records | None) -> tuple[Record
 
 
 def _numbered(records: Records, field: str, number: dict[str, str]) -> Records:
-    """The records with numbers for names, also at the end of ids, where rows of several records have them."""
+    """The records with numbers for names, also in ids (item/name) of rows that hold several records."""
     names = [None if value is None else str(value) for value in records.column(field)]
     ids = [
-        f"{one.removesuffix(name)}{number[name]}" if name and one.endswith(f"/{name}") else one
+        "/".join(number[part] if part == name else part for part in one.split("/")) if name else one
         for one, name in zip(records.ids, names)
     ]
     given = [None if name is None else number[name] for name in names]
