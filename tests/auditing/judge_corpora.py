@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from karat import records
-from karat.auditing.base import Context, Jury, Question, Verdict
+from karat.auditing import statistics as stats
+from karat.auditing.base import Context, Jury, Metric, Need, Question, Verdict, everything
+from karat.auditing.columns import Columns
+from karat.auditing.dialogues import DIALOGUES
+from karat.auditing.instructions import INSTRUCTIONS
 from karat.generation.base import Request, Response
 from karat.records import Records
 
@@ -46,6 +51,43 @@ class Oracle:
         """The given answers; one that is not allowed counts as none."""
         said = [self.answers[one.record] for one in questions]
         return [Verdict(q.record, a if a in q.answers else None, a) for q, a in zip(questions, said)]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A corpus as a metric sees it, without an audit around it: its fields, in replicate groups at random."""
+
+    columns: Columns
+    groups: int = 20
+
+    @staticmethod
+    def of(data: Records, seed: int = 0) -> Seen:
+        """The records of a corpus in the order of the file, in 20 groups of equal size."""
+        n = len(data)
+        rng = np.random.default_rng(seed)
+        fields = str(INSTRUCTIONS.get("fields")) + " " + str(DIALOGUES.get("fields"))
+        names = [name for name in dict.fromkeys(fields.split()) if "." not in name]
+        known = {name: data.table.column(name) if data.has(name) else pa.nulls(n) for name in names}
+        table = pa.table({"id": data.table.column("id"), **known, "lineage.generator": pa.nulls(n)})
+        keys = rng.integers(0, 2**63, n).astype(np.uint64)
+        return Seen(Columns(table, rng.permutation(n) % 20, keys))
+
+    @property
+    def records(self) -> int:
+        return len(self.columns)
+
+    def __getitem__(self, wanted: Need) -> Columns:
+        assert wanted in (DIALOGUES, INSTRUCTIONS)
+        return self.columns
+
+
+def p_of(metric: Metric, one: Seen, other: Seen) -> float:
+    """The p-value that an audit gives a `values` metric: the jackknife of both sides, and Welch's test."""
+    masks = np.concatenate([everything(20), stats.leave_one_out(20)])
+    sides = [metric.values(side, masks) for side in (one, other)]
+    found = [stats.jackknife(float(values[0]), values[1:]) for values in sides]
+    p = stats.difference(*found).p
+    return 1.0 if p is None else p
 
 
 def dialogues(turns: Sequence[Sequence[str]], **columns: Sequence[Any]) -> Records:

@@ -211,5 +211,5 @@ def _share(flags: Flags) -> tuple[float, tuple[float, float] | None, int]:
 
 
 def _telling(talk: Talk, risk: Risk) -> tuple[Telling, ...]:
-    soon = np.where(risk.first >= 0, 1 / (risk.first + 1.0), 0.0)
+    soon = np.where(risk.first >= 0, 1 / np.maximum(risk.first + 1.0, 1.0), 0.0)
     return told(talk.keys, soon, lambda i: f"flips first at turn {risk.first[i] + 1} of {risk.length[i]}", 8)
