@@ -120,7 +120,11 @@ class Side:
 
 def hashed(column: pa.ChunkedArray) -> NDArray[np.uint64]:
     """uint64 [n]: the hash of each text of a column."""
-    return np.concatenate([np.zeros(0, np.uint64), *(hash_strings(chunk) for chunk in column.chunks)])
+    found = [np.zeros(0, np.uint64)]
+    for chunk in column.chunks:
+        found.append(hash_strings(chunk))
+        release()
+    return np.concatenate(found)
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -80,6 +80,10 @@ class Words:
             return self
         return Words(self.tokens, self.groups + shift, self.keys, self.content, self.names)
 
+    def turned(self, groups: int) -> Words:
+        """The same with each record in the next one of `groups` groups, the last ones in the first."""
+        return Words(self.tokens, (self.groups + 1) % groups, self.keys, self.content, self.names)
+
     def joined(self, other: Words) -> Words:
         """The records of both."""
         ends = other.tokens.offsets[1:] + self.tokens.offsets[-1]
@@ -259,8 +263,9 @@ def beside_humans(
     """Compare how much the candidate takes from the reference with how much the reference takes from itself.
 
     Each argument is (sums, counts), [G] each. `whole` is the candidate against all reference records. In
-    `mine` and `theirs` records of group g are held against the reference without its group g, so that under
-    one source both are the same random variable. What two human records share counts for both of them, so the
+    `theirs` records of group g are held against the reference without its group g, in `mine` against the
+    reference without one group of another number (where both sides are about the same items, equal numbers
+    belong together); so under one source both are the same random variable. What two human records share counts for both of them, so the
     variance of `theirs` is taken twice, its upper bound (a U-statistic of pairs: Hoeffding 1948). p is
     one-sided: the candidate takes more.
     """

@@ -5,7 +5,8 @@ Sampling for annotation, and reading the filled sheet back:
     from karat import records
     from karat.auditing.instructions import annotation_sheet
 
-    data = records.from_rows([{"instruction": f"Name {n} birds.", "output": "robin"} for n in range(9)])
+    rows = [{"instruction": f"Name {n} birds that swim", "output": f"bird {n}"} for n in range(9)]
+    data = records.from_rows(rows)
     sheet = annotation_sheet(data, n_per_source=3, seed=0)
     sheet.write("sheet.csv")          # people fill in error, second_error, third_error and qa_type
     # karat audit sheet.csv --metrics instruction_errors

@@ -34,9 +34,9 @@ from karat.formats import write_stream
 MAX_LABELS = 1000
 """Beyond this a field is no class label, and sums a label would outgrow the corpus."""
 _SHARD_RECORDS = 10_000
-_SHARD_BYTES = 8 << 20
+_SHARD_BYTES = 4 << 20
 _STRETCH = 4  # shards a worker is sent at a time, and merges before it answers
-MEMORY = 1024
+MEMORY = 256
 """MiB of n-grams that are kept in memory; more is sorted in files."""
 _KINDS_OF_GRAMS = ("ngrams", "duplicates")
 

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
 DRAWS = 1000
-_CELLS = 20_000_000  # weights drawn in all; more prompts get fewer draws
+_MANY = 4_000  # prompts above which sums are drawn instead of prompts: they are normal by then
 _FEW = 40  # prompts below which signs are drawn, because a normal tail is not to be trusted
 
 
@@ -271,16 +271,14 @@ def _by_prompt(sides: Sequence[Tally]) -> tuple[Floats, list[NDArray[np.bool_]]]
 
 
 def _drawn(sums: Floats, *, draws: int, seed: int) -> Floats:
-    """float64 [draws, columns]: the sums of prompts drawn with replacement."""
-    size = len(sums)
-    draws = int(min(draws, max(100, _CELLS // max(size, 1))))
+    """float64 [draws, columns]: the sums of prompts drawn with replacement.
+
+    Of many prompts the sums under Poisson weights are normal, with the sums of squares as covariances.
+    """
     rng = np.random.default_rng(seed)
-    step = max(1, 2_000_000 // max(size, 1))
-    parts = [
-        rng.poisson(1.0, (min(step, draws - at), size)).astype(np.float32) @ sums
-        for at in range(0, draws, step)
-    ]
-    return np.concatenate(parts)
+    if len(sums) <= _MANY:
+        return rng.poisson(1.0, (draws, len(sums))).astype(np.float32) @ sums
+    return rng.multivariate_normal(sums.sum(axis=0), sums.T @ sums, draws, method="svd")
 
 
 def _error(parts: Floats) -> float:
@@ -293,6 +291,6 @@ def _interval(value: float, draws: Floats, prompts: int) -> Interval | None:
     if prompts < 2:
         return None
     finite = draws[np.isfinite(draws)]
-    if value in (0.0, 1.0) and len(finite) and np.ptp(finite) == 0:
+    if value in (0.0, 1.0) and len(finite) and np.ptp(finite) < 1e-6:
         return stats.wilson(round(value) * prompts, prompts)
     return percentiles(draws, prompts)

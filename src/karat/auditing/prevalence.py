@@ -220,7 +220,7 @@ def mixture_share(
     of each record; records of one key count together (Cameron, Gelbach and Miller 2008). p tests pi = 0,
     one-sided.
     """
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtr, stdtrit
 
     samples = [np.asarray(one, dtype=np.float64) for one in (unknown, negative, positive)]
     if min(map(len, samples)) < 2:
@@ -230,7 +230,8 @@ def mixture_share(
     gap = p - n
     raw = (u - n) / gap if gap > 0 else float("nan")
     value = float(np.clip(raw, 0, 1)) if np.isfinite(raw) else float("nan")
-    z = float(ndtri(0.5 + level / 2))
+    least = min(len(s) if key is None else len(np.unique(key)) for s, key in zip(samples, keys, strict=True))
+    z = float(stdtrit(max(1, least - 1), 0.5 + level / 2))
     low, high = _fieller(u - n, gap, z, u_var, p_var, n_var)
     if np.isfinite(value):
         low, high = min(low, value), max(high, value)

@@ -28,8 +28,11 @@ from karat.auditing.base import Masks, Need, Values
 from karat.auditing.columns import ColumnsKind
 from karat.auditing.folded import WordsKind
 from karat.auditing.grams import GramKeys, StackedGrams, stack_grams
+from karat.auditing.near_duplicates import NeighboursKind
 from karat.auditing.postings import PostingsPart, StackedPostings, collect_postings, stack_postings
+from karat.auditing.sequences import SequencesKind
 from karat.auditing.shards import OUT, UNLABELLED, Plan, Shard, Stretch
+from karat.auditing.spectra import SpectrumKind
 from karat.auditing.vectors import Embeddings as Embeddings
 from karat.auditing.vectors import EmbeddingsKind, MomentsKind, VectorsKind
 from karat.executors.base import tree_reduce
@@ -372,6 +375,9 @@ KINDS: dict[str, Kind] = {
     "vectors": VectorsKind(),
     "columns": ColumnsKind(),
     "words": WordsKind(),
+    "spectrum": SpectrumKind(),
+    "sequences": SequencesKind(),
+    "neighbours": NeighboursKind(),
 }
 
 

@@ -95,7 +95,7 @@ class Contamination(Metric):
         flags = self.flags(found.scores)
         chance, p = None, None
         if candidate.groups > 1:
-            ours = find(train.first(n), True)
+            ours = find(train.first(n).turned(candidate.groups), True)
             theirs = find(test.first(len(train)), True)
             p, share = _against_humans(self.flags(ours.scores), self.flags(theirs.scores))
             library = min(n, len(train)) * (1 - 1 / candidate.groups)

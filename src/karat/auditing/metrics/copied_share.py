@@ -74,9 +74,9 @@ class CopiedShare(Metric):
 
     def compare(self, candidate: Summary, reference: Summary, context: Context) -> Comparison:
         mine, theirs = candidate[self.needs()[0]].words, reference[self.needs()[0]].words
-        copied, other, total = self._counts(mine, theirs)
-        _, repeated, known = self._counts(theirs, theirs)
         groups = candidate.groups
+        copied, other, total = self._counts(mine.turned(groups), theirs)
+        _, repeated, known = self._counts(theirs, theirs)
         beside = beside_humans(
             (_by_group(copied, mine, groups), _by_group(total, mine, groups)),
             (_by_group(other, mine, groups), _by_group(total, mine, groups)),

@@ -203,13 +203,12 @@ def _published(
         reference = value if np.isfinite(value) else None
         people = {"reference.r": value} | ({} if people_p is None else {"reference.r.p": people_p})
     by: Deciles = {}
-    details = dict(given[0]) | (people or {})
+    p_values: dict[str, float | None] = {}
     for i, rows in enumerate(_cut(cue.gap), 1):
         value, decile_p = pearson(one[rows], other[rows])
         if np.isfinite(value):
             by[f"decile {i}"] = (value, fisher(value, len(rows)), len(rows))
-        if decile_p is not None:
-            details[f"decile {i} p"] = decile_p
+            p_values[f"decile {i}"] = decile_p
     return Comparison(
         value=r,
         interval=fisher(r, len(one)),
@@ -220,7 +219,7 @@ def _published(
         difference=None if reference is None else r - reference,
         n=len(one),
         note="p is of r = 0 over all pairs as if they were independent, as published",
-        details=details,
+        details={**given[0], **(people or {}), **_corrected(p_values)},
         by=by,
         warnings=tuple(given[1]),
     )
@@ -232,7 +231,7 @@ def _cut(gap: Floats) -> list[Ints]:
 
 
 def _deciles(tally: Tally, gap: Floats, seed: int) -> tuple[Deciles, dict[str, float]]:
-    """The share of each decile of the gap, and p of one half: plain, Holm's, Benjamini and Hochberg's."""
+    """The share of each decile of the gap, and p of one half."""
     by: Deciles = {}
     p_values: dict[str, float | None] = {}
     for i, rows in enumerate(_cut(gap), 1):
@@ -240,12 +239,17 @@ def _deciles(tally: Tally, gap: Floats, seed: int) -> tuple[Deciles, dict[str, f
             one = share(tally.take(rows), null=0.5, seed=seed)
             by[f"decile {i}"] = (one.value, one.interval, one.n)
             p_values[f"decile {i}"] = one.p_null
-    details: dict[str, float] = {}
+    return by, _corrected(p_values)
+
+
+def _corrected(p_values: Mapping[str, float | None]) -> dict[str, float]:
+    """The p of each decile as it is, and corrected for ten tests by Holm and by Benjamini and Hochberg."""
+    found: dict[str, float] = {}
     plain = list(p_values.values())
     for name, p, holm, bh in zip(p_values, plain, stats.holm(plain), stats.benjamini_hochberg(plain)):
         if p is not None and holm is not None and bh is not None:
-            details |= {f"{name} p": p, f"{name} p_holm": holm, f"{name} p_bh": bh}
-    return by, details
+            found |= {f"{name} p": p, f"{name} p_holm": holm, f"{name} p_bh": bh}
+    return found
 
 
 def _telling(choices: Choices, winner: Signs, gap: Floats) -> tuple[Telling, ...]:

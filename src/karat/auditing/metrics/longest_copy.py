@@ -62,11 +62,11 @@ class LongestCopy(Metric):
     def compare(self, candidate: Summary, reference: Summary, context: Context) -> Comparison:
         mine = candidate[self.needs()[0]].words.first(self.records, self.words)
         theirs = reference[self.needs()[0]].words.first(self.records, self.words)
-        suffixes = Suffixes(mine, theirs)
+        groups = candidate.groups
+        suffixes = Suffixes(mine.turned(groups), theirs)
         found = suffixes.longest(humans=False, other_groups=False)
         other = suffixes.longest(humans=False, other_groups=True)
         human = suffixes.longest(humans=True, other_groups=True)
-        groups = candidate.groups
         beside = beside_humans(
             _by_group(found, mine, groups), _by_group(other, mine, groups), _by_group(human, theirs, groups)
         )

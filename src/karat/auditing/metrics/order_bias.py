@@ -74,7 +74,7 @@ class OrderBias(Metric):
             else "no pair was judged in both orders, so a better first response looks the same"
         )
         if one_order_only(pairs.mine):
-            once = "each two models stood in one order only: place and quality cannot be told apart"
+            once = "raters saw most models in one order only: place and quality cannot be told apart"
             found = replace(found, p_null=None)
         return comparison(
             found,
@@ -101,14 +101,13 @@ def _published(mine: Choices, theirs: Choices | None, context: Context) -> Compa
     seen = [twice(one) for one in sides]
     firsts = [Tally.of(one.choices.prompt[one.one], one.same_place > 0) for one in seen]
     lasts = [Tally.of(one.choices.prompt[one.one], one.same_place < 0) for one in seen]
-    if len(firsts[0]) == 0:
-        return nothing("no pair that was judged")
+    if not (seen[0].other >= 0).any():
+        return nothing("no pair was judged in both orders")
     other = firsts[1] if len(firsts) > 1 and (seen[1].other >= 0).any() else None
     found = share(firsts[0], other, seed=context.seed)
     details = {"order_first": firsts[0].value, "order_last": lasts[0].value}
     details["judged_twice"] = float((seen[0].other >= 0).mean())
-    note = "" if (seen[0].other >= 0).any() else "no pair was judged in both orders"
-    return comparison(found, details=details, note=note)
+    return comparison(found, details=details)
 
 
 def _telling(mine: Choices, both: Swapped) -> tuple[Telling, ...]:
