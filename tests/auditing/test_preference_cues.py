@@ -26,6 +26,7 @@ from karat.auditing.preference_cues import (
     sentences,
     top_word,
 )
+from karat.auditing.statistics import benjamini_hochberg, holm
 from karat.errors import BadSetting, InputError
 
 
@@ -95,6 +96,9 @@ def test_published_deciles_by_brute_force() -> None:
         said = np.array([{"a": 0, "b": 1, "tie": 2}[str(row["choice"])] for row in part])
         assert pearson(won, said)[0] == pytest.approx(found.by[f"decile {decile + 1}"][0])
     assert 10 == len(found.by)
+    plain = [found.details[f"decile {i} p"] for i in range(1, 11)]
+    assert list(holm(plain)) == [found.details[f"decile {i} p_holm"] for i in range(1, 11)]
+    assert list(benjamini_hochberg(plain)) == [found.details[f"decile {i} p_bh"] for i in range(1, 11)]
 
 
 @pytest.mark.parametrize("models", [False, True])

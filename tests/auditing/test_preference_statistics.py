@@ -7,6 +7,7 @@ from math import comb
 import numpy as np
 import pytest
 
+from karat.auditing import preference_statistics
 from karat.auditing.preference_statistics import (
     Tally,
     lower_p,
@@ -56,6 +57,19 @@ def test_interval_covers() -> None:
         )
         covered += low <= 0.6 <= high
     assert 181 <= covered
+
+
+def test_many_prompts_give_the_same_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above 4,000 prompts sums are drawn as normal numbers: the intervals are those of drawn prompts."""
+    rng = np.random.default_rng(11)
+    lean = rng.beta(2, 2, 1500)
+    prompts = np.repeat(np.arange(1500), 2)
+    mine, theirs = (tally(list(prompts), list((rng.random(3000) < lean[prompts]) * 1.0)) for _ in range(2))
+    drawn = share(mine, theirs, draws=4000)
+    monkeypatch.setattr(preference_statistics, "_MANY", 100)
+    normal = share(mine, theirs, draws=4000)
+    assert drawn.interval == pytest.approx(normal.interval, abs=2e-3)
+    assert drawn.difference_interval == pytest.approx(normal.difference_interval, abs=2e-3)
 
 
 def test_all_alike() -> None:
