@@ -111,14 +111,15 @@ def errors_of(columns: Columns) -> list[tuple[str, ...] | None]:
     """The errors that people found in each record; () for none, None for a record nobody looked at.
 
     Read from `errors` (a list, or text with ; or | between) or from error, second_error, third_error. In a
-    sheet with a qa_type, a row without one and without an error was not looked at.
+    sheet with a qa_type, or without any error, a row that says nothing was not looked at.
     """
     if columns.has("errors"):
         return [None if value is None else _read_errors(value) for value in columns["errors"]]
     if not any(columns.has(name) for name in _ERROR_FIELDS):
         return [None] * len(columns)
     types = qa_types(columns)
-    looked = any(one is not None for one in types)
+    blank = not any(str(one or "").strip() for name in _ERROR_FIELDS for one in columns[name])
+    looked = blank or any(one is not None for one in types)  # a sheet nobody has filled in names no error
     found: list[tuple[str, ...] | None] = []
     for parts in zip(*(columns[name] for name in _ERROR_FIELDS), types):
         *said, kind = parts
