@@ -53,13 +53,12 @@ def group_sums(rows: NDArray[Any], groups: NDArray[np.int64], size: int, kernel:
     present, starts = np.unique(member, return_index=True)
     sums = np.zeros((len(exact), size))
     own = np.empty(len(exact))
-    for start in range(0, len(exact), _BLOCK):
-        stop = min(start + _BLOCK, len(exact))
-        with _one_thread():
-            inner = exact[start:stop] @ exact.T
-        values = kernel(inner, squares[start:stop], squares)
-        own[start:stop] = values[np.arange(stop - start), np.arange(start, stop)]
-        sums[start:stop, present] = np.add.reduceat(values, starts, axis=1)
+    with _one_thread():
+        for start in range(0, len(exact), _BLOCK):
+            stop = min(start + _BLOCK, len(exact))
+            values = kernel(exact[start:stop] @ exact.T, squares[start:stop], squares)
+            own[start:stop] = values[np.arange(stop - start), np.arange(start, stop)]
+            sums[start:stop, present] = np.add.reduceat(values, starts, axis=1)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     counts = np.bincount(groups, minlength=size).astype(np.float64)

@@ -217,8 +217,8 @@ def mixture_share(
     is the probabilistic adjusted count (Bella et al. 2010, section 3), with answers 0 and 1 that of Rogan and
     Gladen. Interval: all shares pi for which u = pi p + (1 - pi) n is not rejected, with the errors of all
     three means in it (Fieller 1954; Student's t for the fewest clusters), so scores that tell nothing give
-    (0, 1). clusters: for each sample a key of each record; records of one key count together (Cameron, Gelbach
-    and Miller 2008). p tests pi = 0, one-sided.
+    (0, 1). clusters: for each sample a key of each record; records of one key count together (Cameron,
+    Gelbach and Miller 2008). p tests pi = 0, one-sided.
     """
     from scipy.special import ndtr, stdtrit
 

@@ -32,8 +32,7 @@ def shares(gram: Floats) -> Floats:
     total = float(np.trace(gram))
     if total <= 0:
         return np.zeros(0)
-    with _one_thread():
-        found = np.linalg.eigvalsh(gram)
+    found = np.linalg.eigvalsh(gram)
     return np.asarray(np.maximum(found, 0.0) / total)
 
 
@@ -60,7 +59,9 @@ def diversity(gram: Floats, order: float) -> float:
 
 def diversities(moments: Moments, masks: Masks, order: float) -> Floats:
     """float64 [K]: the diversity of the groups that each mask [K, G] merges."""
-    return np.array([diversity(merged(moments, mask)[2], order) for mask in masks], dtype=np.float64)
+    with _one_thread():
+        found = [diversity(merged(moments, mask)[2], order) for mask in masks]
+    return np.array(found, dtype=np.float64)
 
 
 def covariance(n: int, total: Floats, gram: Floats) -> tuple[Floats, Floats]:
@@ -76,9 +77,8 @@ def frechet(one: tuple[Floats, Floats], other: tuple[Floats, Floats]) -> float:
     eigenvalues of L' S' L, where S = L L'. Sources: Dowson and Landau 1982; Heusel et al. 2017, equation 6.
     """
     gap = one[0] - other[0]
-    with _one_thread():
-        root = _root(one[1])
-        found = np.linalg.eigvalsh(root.T @ other[1] @ root)
+    root = _root(one[1])
+    found = np.linalg.eigvalsh(root.T @ other[1] @ root)
     cross = float(np.sqrt(np.maximum(found, 0.0)).sum())
     return float(gap @ gap + np.trace(one[1]) + np.trace(other[1]) - 2 * cross)
 
@@ -91,12 +91,13 @@ def frechets(moments: Moments, ours: Masks, theirs: Masks, *, extrapolate: bool 
     2020 through two points). The result can fall below 0.
     """
     found = np.full(len(ours), np.nan)
-    for k, (mine, their) in enumerate(zip(ours, theirs, strict=True)):
-        whole = _distance(moments, mine, their)
-        if extrapolate:
-            halves = [_distance(moments, _half(mine, h), _half(their, h)) for h in (0, 1)]
-            whole = 2 * whole - float(np.mean(halves))
-        found[k] = whole
+    with _one_thread():
+        for k, (mine, their) in enumerate(zip(ours, theirs, strict=True)):
+            whole = _distance(moments, mine, their)
+            if extrapolate:
+                halves = [_distance(moments, _half(mine, h), _half(their, h)) for h in (0, 1)]
+                whole = 2 * whole - float(np.mean(halves))
+            found[k] = whole
     return found
 
 
@@ -124,7 +125,10 @@ def _root(matrix: Floats) -> Floats:
 
 
 def _one_thread() -> Any:
-    """One thread for small matrices: the same digits everywhere, and threads that do not wait in turn."""
+    """One thread for small matrices: the same digits everywhere, and threads that do not wait in turn.
+
+    To be entered once for many matrices: looking for the libraries to limit takes a millisecond.
+    """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     return threadpool_limits(1)
