@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -45,16 +46,41 @@ def rows(n: int, *, seed: int, source: str) -> list[dict[str, str]]:
     return made
 
 
+def judged(texts: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return labels, choices and dialogues about the same reviews, by people and by a model that errs."""
+    draw = random.Random(7)
+    labels, choices, chats, human_chats = [], [], [], []
+    for one, other in zip(texts[:120], texts[120:240], strict=True):
+        right = one["label"]
+        wrong = {"good": "bad", "bad": "good"}[right]
+        human = [right if draw.random() < 0.9 else wrong for _ in range(3)]
+        model = [right if draw.random() < 0.7 else wrong for _ in range(3)]
+        labels.append({"text": one["text"], "human_annots": human, "model_annots": model})
+        people = {f"p{i}": draw.choice("ab") for i in range(3)}
+        pair = {
+            "prompt": f"Review number {len(choices)}",
+            "response_a": one["text"],
+            "response_b": other["text"],
+        }
+        choices.append({**pair, "human_choices": people, "model_choices": {"judge": draw.choice("ab")}})
+        turns = [("user", "What did you think?"), ("assistant", one["text"]), ("user", other["text"])]
+        human_chats.append({"messages": [{"role": role, "content": text} for role, text in turns]})
+        turns += [("assistant", "Goodbye!"), ("user", "Goodbye!"), ("assistant", "Goodbye!")]
+        chats.append({"messages": [{"role": role, "content": text} for role, text in turns]})
+    return {"labels": labels, "choices": choices, "chats": chats, "human_chats": human_chats}
+
+
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the README speaks of."""
     folder = tmp_path_factory.mktemp("desk")
-    files = {
+    files: dict[str, list[dict[str, Any]]] = {
         "human": rows(400, seed=1, source="human"),
         "synthetic": rows(400, seed=2, source="gpt"),
         "test": rows(200, seed=3, source="human"),
     }
     files["all"] = files["human"] + files["synthetic"]
+    files |= judged(files["human"])
     for name, found in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
     return folder
