@@ -28,6 +28,7 @@ from karat.rows import LINEAGE, Batch, DataType, column_of, condition, joined, p
 
 MEMORY = 256 << 20
 """Bytes of a table that are kept in memory; more is kept in a mapped file."""
+_BATCH = 16 << 20  # bytes of rows that are read before they become a table
 # In the order in which a file without a declared type is matched: the most demanding first.
 GUESS = ("dialogue", "annotation", "preference", "translation", "instruction", "classification", "text")
 
@@ -123,7 +124,7 @@ class Records:
             digest.update(b"\x00" + name.encode() + b"\x00")
             for batch in self.table.select([name]).to_batches(max_chunksize=50_000):
                 digest.update(b"".join(_signed(batch.column(0).to_pylist())))
-            release()
+                release()
         return digest.hexdigest()[:16]
 
     def take(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Records:
@@ -237,7 +238,7 @@ def batches(
     fields: Mapping[str, str] | None = None,
     size: int = 50_000,
 ) -> Iterator[Records]:
-    """Read records in batches of `size`, for files larger than memory. Arguments as for `read`."""
+    """Read records in batches of at most `size`, for files larger than memory. Arguments as for `read`."""
     name = str(path)
     tests = [condition(text) for text in where]
     seen_fields: set[str] = set()
@@ -263,7 +264,7 @@ def batches(
                 datatype = datatype or guess(row, f"{name}:{line}")
                 batch = Batch.of(datatype, registry.make("datatypes", datatype), name, origin)
             batch.add(line, row)
-            if len(batch) >= size:
+            if len(batch) >= size or batch.weight > _BATCH:
                 yield Records(batch.table(), str(datatype), name)
     except InputError:
         if batch is not None and len(batch):

@@ -38,6 +38,7 @@ LINEAGE = pa.struct(
 _PLAIN = ("text", "classification")
 """Data types whose rows are records as they stand in the file."""
 Hashes = NDArray[np.int64]
+_CHECKED = 1024  # rows after which the weight of a batch is looked at again
 _EXACT = 100_000  # ids that are kept as they are; of earlier ones 8 bytes are kept
 
 
@@ -124,8 +125,11 @@ class Batch:
     name: str
     origin: str
     ids: Ids = field(default_factory=Ids)
+    weight: int = 0
+    """About how many bytes the rows take as text, known every so many rows."""
     _rows: list[dict[str, Any]] = field(default_factory=list)
     _raw: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    _added: int = 0
 
     @staticmethod
     def of(datatype: str, kind: DataType, name: str, origin: str) -> Batch:
@@ -137,6 +141,10 @@ class Batch:
 
     def add(self, line: int, row: dict[str, Any]) -> None:
         """Add one row; raises InputError where its records are not as they should be."""
+        self._added += 1
+        if self._added % _CHECKED == 0:
+            last = [row for _, row in self._raw[-_CHECKED:]] or self._rows[-_CHECKED:]
+            self.weight += sum(len(repr(one)) for one in last[::16]) * 16
         if self.plain:
             self._raw.append((line, row))
         else:
@@ -153,7 +161,7 @@ class Batch:
         size = len(columns["id"])
         lineage = columns.pop("lineage", None)
         found = {name: column_of(values) for name, values in columns.items()}
-        self._rows, self._raw = [], []
+        self._rows, self._raw, self.weight = [], [], 0
         return pa.table({**found, "lineage": no_lineage(size) if lineage is None else _lineages(lineage)})
 
     def _check(self, line: int, row: dict[str, Any]) -> None:
