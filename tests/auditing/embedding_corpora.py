@@ -53,7 +53,7 @@ def distance(metric: Metric, ours: NDArray[Any], theirs: NDArray[Any]) -> float:
 def topics(rng: np.random.Generator, n: int, *, skew: float = 0.0, dims: int = 8) -> NDArray[np.float64]:
     """n unit vectors around six topics; with a skew some topics are more frequent than others."""
     centres = np.random.default_rng(5).normal(size=(6, dims))
-    weights = np.arange(1, 7) ** skew
+    weights = np.arange(1.0, 7.0) ** skew
     chosen = centres[rng.choice(6, n, p=weights / weights.sum())]
     rows = chosen + rng.normal(size=(n, dims))
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
