@@ -150,20 +150,20 @@ print(audited.candidate.records, int(peak.split()[1]) / 1024)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """A file of 140 MB takes as much memory as one of 28 MB, but for some bytes a record."""
+    """A file of 180 MB takes as much memory as one of 46 MB, but for some bytes a record."""
     rng = np.random.default_rng(0)
     words = np.array([f"word{i}" for i in range(5000)], dtype=object)
-    drawn = words[(5000 * rng.random((12_000, 300)) ** 3).astype(int)]
+    drawn = words[(5000 * rng.random((20_000, 300)) ** 3).astype(int)]
     lines = "".join(json.dumps({"text": " ".join(row)}) + "\n" for row in drawn)
     peaks = []
-    for copies in (1, 5):
+    for copies in (1, 4):
         path = tmp_path / f"{copies}.jsonl"
         path.write_text(lines * copies, "utf-8")
         command = [sys.executable, "-c", PEAK, str(path), "length vocabulary duplicate_share"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         count, peak = done.stdout.split()
-        assert 12_000 * copies == int(count)
+        assert 20_000 * copies == int(count)
         peaks.append(float(peak))
-    grown = path.stat().st_size / 2**20 * 4 / 5
-    assert grown > 100
-    assert peaks[1] < peaks[0] + grown / 2
+    grown = path.stat().st_size / 2**20 * 3 / 4
+    assert grown > 130
+    assert peaks[1] < peaks[0] + grown / 2, peaks
