@@ -8,6 +8,7 @@ are filed only where they would outgrow the memory that the audit was given.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -38,7 +39,9 @@ _SHARD_BYTES = 4 << 20
 _STRETCH = 4  # shards a worker is sent at a time, and merges before it answers
 MEMORY = 256
 """MiB of n-grams that are kept in memory; more is sorted in files."""
-_KINDS_OF_GRAMS = ("ngrams", "duplicates")
+_GRAMS = ("ngrams", "duplicates")
+_LIKE = {"spectrum": "ngrams"}  # kinds that are collected like another, and only added up differently
+_LIMITED = ("sample", "postings", "vectors", "sequences", "neighbours")
 
 
 @dataclass(frozen=True)
@@ -136,14 +139,15 @@ def run(
         same = _equal_views(views, selections, groups)
         asked = {need: _seen(need, same) for need in needs}
         once = tuple(dict.fromkeys(asked.values()))
-        folder = place.folder(_expected(once, surveys))
+        gathered = tuple(dict.fromkeys(map(_gathered, once)))
+        folder = place.folder(_expected(gathered, surveys))
         plans, jobs = [], []
         for side, surveyed, selection, held, cut in zip(sides, surveys, selections, columns, edges):
-            plans.append(_plan(selection, surveyed, once, groups, encoders, folder))
+            plans.append(_plan(selection, surveyed, gathered, groups, encoders, folder))
             added = place.columns(_selected(side, surveyed, selection, plans[-1]))
             jobs.append([(len(plans) - 1, Stretch((held, added), one)) for one in cut])
         collected = _collect(plans, jobs, settings)
-        stacked = _stack(once, collected, groups, settings)
+        stacked = _stack(once, gathered, collected, groups, settings)
     warnings += _thin_views(selections, views, [len(side) for side in sides])
     return Passed(
         tuple(sides),
@@ -248,14 +252,19 @@ def _seen(need: Need, same: dict[str, str]) -> Need:
     return need if view == view_key(need) or ":" in view else need.under(view)  # type: ignore[arg-type]
 
 
+def _gathered(need: Need) -> Need:
+    """The need as which it is collected: two kinds that are made of the same n-grams are collected once."""
+    return replace(need, kind=_LIKE.get(need.kind, need.kind))
+
+
 def _expected(needs: Sequence[Need], surveys: Sequence[Surveyed]) -> int:
-    """Bytes of the n-grams that will be held, at most."""
+    """Bytes of all that grows with the corpus and can be filed, at most: 8 a token for each such need."""
     total = 0
     for need in needs:
-        if need.kind in _KINDS_OF_GRAMS:
+        if hasattr(summaries.KINDS[need.kind], "pack") and not need.get("limit"):
             for one in surveys:
                 lengths = one.tokens.get(str(need.get("tokens", "word")), one.tokens["word"])
-                total += 8 * (int(lengths.sum()) if need.kind == "ngrams" else len(one))
+                total += 8 * (len(one) if need.kind == "duplicates" else int(lengths.sum()))
     return total
 
 
@@ -315,23 +324,29 @@ def collect_stretch(job: tuple[int, Stretch], *, plans: tuple[Plan, ...]) -> tup
 
 
 def _stack(
-    needs: tuple[Need, ...], collected: list[tuple[Any, ...]], groups: dict[str, int], settings: Settings
+    needs: tuple[Need, ...],
+    gathered: tuple[Need, ...],
+    collected: list[tuple[Any, ...]],
+    groups: dict[str, int],
+    settings: Settings,
 ) -> dict[Need, summaries.Stacked]:
     """All corpora side by side, one need after the other: what was collected is freed as it is used."""
-    columns = [list(one) for one in collected]
+    columns = [dict(zip(gathered, one)) for one in collected]
     collected.clear()
+    uses = Counter(map(_gathered, needs))
     stacked: dict[Need, summaries.Stacked] = {}
-    for i, need in enumerate(needs):
+    for i, need in enumerate(sorted(needs, key=lambda need: gathered.index(_gathered(need)))):
         settings.progress("adding up", i, len(needs))
-        parts = [column[i] for column in columns]
-        for column in columns:
-            column[i] = None
+        source = _gathered(need)
+        uses[source] -= 1
+        parts = [column[source] if uses[source] else column.pop(source) for column in columns]
         side = groups[view_key(need)]
         offsets = [0, side][: len(parts)]
-        if need.kind in _KINDS_OF_GRAMS and not any(part.nbytes for part in parts):
+        if need.kind in _GRAMS and not any(part.nbytes for part in parts):
             stacked[need] = stack_grams(parts, offsets, 3 * side, executor=settings.executor)
         else:
             stacked[need] = summaries.KINDS[need.kind].stack(parts, offsets, 3 * side)
+        del parts
     return stacked
 
 
