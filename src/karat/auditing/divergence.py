@@ -1,4 +1,4 @@
-"""The Jensen-Shannon divergence of two samples of counts, and what chance alone gives. Knows no text, no metric.
+"""The Jensen-Shannon divergence of two samples of counts, and what chance alone gives. Knows no metric.
 
 Two samples of one source have a divergence above 0, the more so the more kinds of things there are and the
 fewer of each were seen. What chance gives has a closed form: under "one source" each of the c occurrences of
@@ -31,7 +31,7 @@ _EXACT = 256  # the largest count whose expectation is a sum over the binomial d
 def jensen_shannon(
     tables: Iterable[tuple[Floats, I64]], sums: I64, ours: Masks, theirs: Masks, *, adjusted: bool
 ) -> Values:
-    """float64 [K]: the divergence, in bits, of the groups of each row of `ours` [K, G] from those of `theirs`.
+    """float64 [K]: the divergence, in bits, of the groups of row k of `ours` [K, G] from those of `theirs`.
 
     tables: blocks of counts [rows, G], and how many types have each row of counts
     sums: int64 [G], all counts of each group
@@ -49,10 +49,10 @@ def jensen_shannon(
         for dense, types in tables:
             a, b = dense @ first, dense @ second
             found += types @ _term(a / mine, b / other)
-            for k, column in enumerate(np.minimum(a + b, _EXACT).astype(np.int64).T):
-                counts[k] += np.bincount(column, weights=types, minlength=_EXACT + 1)
+            for row, column in zip(counts, np.minimum(a + b, _EXACT).astype(np.int64).T):
+                row += np.bincount(column, weights=types, minlength=_EXACT + 1)
     if adjusted:
-        for k in np.flatnonzero(known):
+        for k in np.flatnonzero(known).tolist():
             expected = expected_by_chance(counts[k], float(mine[k]), float(other[k]))
             found[k] = (found[k] - expected) / (1 - expected) if expected < 1 else np.nan
     return np.where(known, found, np.nan)
@@ -77,7 +77,7 @@ def expected_by_chance(types: Floats, ours: float, theirs: float) -> float:
     """
     top = len(types) - 1
     share = ours / (ours + theirs)
-    found = float(types[top]) * (1 / ours + 1 / theirs) / (8 * np.log(2))
+    found = float(types[top] * (1 / ours + 1 / theirs) / (8 * np.log(2)))
     present = np.flatnonzero(types[:top])
     present = present[present > 0]
     if len(present) == 0:

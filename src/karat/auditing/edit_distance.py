@@ -46,7 +46,7 @@ def texts(some: Sequences, distinct: int) -> Texts:
 
 
 def mean_distance(held: Texts, masks: Masks) -> Values:
-    """float64 [K]: the mean normalised distance over all pairs of records under each mask; nan for one record."""
+    """float64 [K]: the mean normalised distance over all pairs of records under each mask; nan for one."""
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import cdist
 

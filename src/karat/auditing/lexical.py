@@ -6,6 +6,8 @@ once, twice and so on.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +38,9 @@ def token_entropy(spectrum: Frequencies, correction: str) -> float:
         seen = -np.expm1(n * np.log1p(-np.minimum(shares, 1 - 1e-16)))
         return float(-(types * shares * np.log2(shares) / seen).sum())
     plain = float(-(types * shares * np.log2(shares)).sum())
-    return plain + (int(types.sum()) - 1) / (2 * n * np.log(2)) * (correction == "miller_madow")
+    if correction == "miller_madow":
+        plain += float((types.sum() - 1) / (2 * n * np.log(2)))
+    return plain
 
 
 def hdd(spectrum: Frequencies, draws: int) -> float:
@@ -85,7 +89,7 @@ def zipf_exponent(spectrum: Frequencies, least: int) -> tuple[float, int]:
     return s, len(ranked)
 
 
-def rarefied(shared: I64, sizes: NDArray[np.float64], groups: int) -> Floats:
+def rarefied(shared: I64, sizes: NDArray[Any], groups: int) -> Floats:
     """float64 [groups]: the expected types of j = 1 .. groups groups, over all choices of j of them.
 
     sizes[i] types are held by shared[i] of the groups. Source: Hurlbert 1971, equation 2, with groups of

@@ -93,10 +93,9 @@ class NeighboursKind:
         ).first()
 
     def merge(self, one: ShinglesPart, other: ShinglesPart) -> ShinglesPart:
-        offsets = np.concatenate([one.sets.offsets, other.sets.offsets[1:] + one.sets.offsets[-1]])
         return replace(
             one,
-            sets=Sets(np.concatenate([one.sets.hashes, other.sets.hashes]), offsets),
+            sets=one.sets.joined(other.sets),
             keys=np.concatenate([one.keys, other.keys]),
             groups=np.concatenate([one.groups, other.groups]),
             names=pa.concat_arrays([one.names, other.names]),

@@ -1,8 +1,8 @@
 """Pairs of sets of shingles that are nearly the same: an exact join, and MinHash where that is too dear.
 
-Knows hashes only. The exact join rests on prefix filtering (Chaudhuri, Ganti and Kaushik 2006; Bayardo, Ma and
-Srikant 2007): two sets with a Jaccard coefficient of t share at least ceil(t |x|) shingles, so each pair meets
-in the |x| - ceil(t |x|) + 1 rarest shingles of either. In human text most of these occur nowhere else,
+Knows hashes only. The exact join rests on prefix filtering (Chaudhuri, Ganti and Kaushik 2006; Bayardo, Ma
+and Srikant 2007): two sets with a Jaccard coefficient of t share at least ceil(t |x|) shingles, so each pair
+meets in the |x| - ceil(t |x|) + 1 rarest shingles of either. In human text most of these occur nowhere else,
 and then a record is out without having met anyone.
 """
 
@@ -25,6 +25,8 @@ _DEAR = 300_000_000  # candidates, repeats counted, from which MinHash takes ove
 _HASHES = 128
 _TEXTS = 1 << 16  # texts whose shingles are sorted together
 _EPS = 1e-9
+_TABLE = 1 << 25  # bytes
+_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Sets:
         moved = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         return Sets(self.hashes[moved], offsets)
 
+    def joined(self, other: Sets) -> Sets:
+        """These sets, then the others."""
+        offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
+        return Sets(np.concatenate([self.hashes, other.hashes]), offsets)
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -64,7 +71,7 @@ class Pairs:
 
 
 def sets_of(hashes: U64, owner: I64, texts: int) -> Sets:
-    """The distinct shingles of each of `texts` texts, from all shingles and the text that each is in, ascending.
+    """The distinct shingles of each of `texts` texts, from all shingles and the text of each, ascending.
 
     Text and hash are sorted as one number, which leaves 48 bits of the hash: among ten million different
     shingles less than one pair collides.
@@ -97,15 +104,14 @@ def classes(sets: Sets) -> tuple[I64, I64]:
     return number.astype(np.int64), first.astype(np.int64)
 
 
-def similar_pairs(sets: Sets, threshold: float, *, side: I64 | None = None, method: str = "auto") -> Pairs:
+def similar_pairs(sets: Sets, threshold: float, *, method: str = "auto") -> Pairs:
     """All pairs of sets whose Jaccard coefficient is at least `threshold`; equal sets should be one.
 
-    side: with this, only pairs of sets of two different sides
     method: exact, minhash, or auto, which is exact unless there are too many candidates
     """
-    index = _Index.of(sets, threshold, side)
+    index = _Index.of(sets, threshold)
     if method == "minhash" or (method == "auto" and index.expected > _DEAR):
-        return _minhash(sets, threshold, side)
+        return _minhash(sets, threshold)
     return index.pairs()
 
 
@@ -126,12 +132,11 @@ class _Index:
     shingles: I64
     offsets: I64
     prefix: I64
-    side: I64 | None
     threshold: float
     expected: int = 0
 
     @staticmethod
-    def of(sets: Sets, threshold: float, side: I64 | None) -> _Index:
+    def of(sets: Sets, threshold: float) -> _Index:
         sizes = sets.sizes
         need = np.ceil(threshold * sizes - _EPS).astype(np.int64)
         rows = np.flatnonzero(sizes > 0)
@@ -139,12 +144,10 @@ class _Index:
         while True:
             number, held = _numbered(alive.hashes)
             owner = np.repeat(np.arange(len(alive)), alive.sizes)
-            if side is not None:
-                held = np.where(_on_two_sides(number, side[rows][owner]), held, 1)
             shared = np.bincount(owner, weights=held > 1, minlength=len(alive)).astype(np.int64)
             stays = shared >= np.maximum(need[rows], 1)
             # dropping records makes shingles rarer, which drops more records; a few per cent are not worth it
-            if stays.sum() > 0.9 * len(rows):
+            if stays.sum() >= 0.9 * len(rows):
                 break
             rows = rows[stays]
             alive = alive.take(np.flatnonzero(stays))
@@ -160,7 +163,6 @@ class _Index:
             rank[order],
             offsets,
             prefix,
-            None if side is None else side[rows],
             threshold,
         )
         return index._counted()
@@ -213,10 +215,10 @@ class _Index:
         return Pairs(np.minimum(one, other), np.maximum(one, other), jaccard, cut=cut)
 
     def _verified(self, first: I64, second: I64, packed: U64) -> tuple[I64, I64, Floats]:
-        if self.side is not None:
-            apart = self.side[first] != self.side[second]
-            first, second = first[apart], second[apart]
-        both = np.unique((first.astype(np.uint64) << np.uint64(32)) | second.astype(np.uint64))
+        shared = np.diff(self.offsets)
+        most = np.minimum(shared[first], shared[second])
+        hope = most * (1 + self.threshold) >= self.threshold * (self.sizes[first] + self.sizes[second]) - _EPS
+        both = np.unique((first[hope].astype(np.uint64) << np.uint64(32)) | second[hope].astype(np.uint64))
         first, second = (both >> np.uint64(32)).astype(np.int64), (both & _LOW32).astype(np.int64)
         overlap = _overlaps(first, second, self.shingles, self.offsets, packed)
         jaccard = overlap / (self.sizes[first] + self.sizes[second] - overlap)
@@ -237,7 +239,7 @@ def _numbered(hashes: U64) -> tuple[I64, I64]:
     One sort of plain numbers: the low bits of a hash make room for its place. Among ten million shingles
     40 bits are left, which is less than a hundred colliding pairs.
     """
-    bits = np.uint64(max(1, int(len(hashes)).bit_length()))
+    bits = np.uint64(max(1, len(hashes).bit_length()))
     packed = np.sort(((hashes >> bits) << bits) | np.arange(len(hashes), dtype=np.uint64))
     place = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
     packed >>= bits
@@ -246,14 +248,6 @@ def _numbered(hashes: U64) -> tuple[I64, I64]:
     number = np.empty(len(hashes), np.int64)
     number[place] = ordered
     return number, np.bincount(ordered)[number] if len(hashes) else number
-
-
-def _on_two_sides(number: I64, side: I64) -> NDArray[np.bool_]:
-    """For each shingle whether sets of both sides have it."""
-    if len(number) == 0:
-        return np.zeros(0, np.bool_)
-    have = [np.bincount(number[side == one], minlength=int(number.max()) + 1) > 0 for one in (0, 1)]
-    return (have[0] & have[1])[number]
 
 
 def _by_rarity(number: I64, held: I64) -> I64:
@@ -272,21 +266,33 @@ def _overlaps(first: I64, second: I64, shingles: I64, offsets: I64, packed: U64)
     found = np.zeros(len(first), np.int64)
     lengths = np.diff(offsets)[second]
     running = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    kinds = int(shingles.max(initial=-1)) + 1
+    rows = _TABLE // max(kinds, 1)  # sets that a table of who has what can hold: the quickest way
     start = 0
     while start < len(first):
         stop = max(start + 1, int(np.searchsorted(running, running[start] + _BLOCK, side="right")) - 1)
-        part = lengths[start:stop]
-        pair = np.repeat(np.arange(stop - start), part)
-        at = (
-            np.arange(len(pair))
-            - np.repeat(np.cumsum(part) - part, part)
-            + np.repeat(offsets[:-1][second[start:stop]], part)
-        )
-        wanted = (first[start:stop][pair].astype(np.uint64) << np.uint64(32)) | shingles[at].astype(np.uint64)
-        place = np.minimum(np.searchsorted(packed, wanted), len(packed) - 1)
-        found[start:stop] = np.bincount(pair[packed[place] == wanted], minlength=stop - start)
+        if rows >= _FEW:
+            names = np.unique(first[start:stop])[:rows]
+            stop = int(np.searchsorted(first[:stop], names[-1], side="right"))
+        some, part = first[start:stop], lengths[start:stop]
+        pair = np.repeat(np.arange(len(some)), part)
+        asked = shingles[_entries(offsets[:-1][second[start:stop]], part)]
+        if rows >= _FEW:
+            held = offsets[names + 1] - offsets[names]
+            table = np.zeros((len(names), kinds), np.bool_)
+            table[np.repeat(np.arange(len(names)), held), shingles[_entries(offsets[names], held)]] = True
+            same = table[np.searchsorted(names, some)[pair], asked]
+        else:
+            wanted = (some[pair].astype(np.uint64) << np.uint64(32)) | asked.astype(np.uint64)
+            same = packed[np.minimum(np.searchsorted(packed, wanted), len(packed) - 1)] == wanted
+        found[start:stop] = np.bincount(pair[same], minlength=len(some))
         start = stop
     return found
+
+
+def _entries(begins: I64, lengths: I64) -> I64:
+    """The places begins[i] .. begins[i] + lengths[i] - 1, one run after the other."""
+    return np.repeat(begins - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
 
 
 # ----------------------------------------------------------------------------------------- MinHash
@@ -307,7 +313,7 @@ def minhash_bands(threshold: float) -> tuple[int, int, float]:
     return best
 
 
-def _minhash(sets: Sets, threshold: float, side: I64 | None) -> Pairs:
+def _minhash(sets: Sets, threshold: float) -> Pairs:
     """Candidates by MinHash (Broder 1997) and banding, each with its true overlap."""
     rows, bands, recall = minhash_bands(threshold)
     full = np.flatnonzero(sets.sizes > 0)
@@ -324,9 +330,6 @@ def _minhash(sets: Sets, threshold: float, side: I64 | None) -> Pairs:
             smallest = np.minimum.reduceat(mix(some.hashes ^ salt), some.offsets[:-1])
             signature = mix(signature * np.uint64(31) + smallest)
         one, other, more = _buckets(signature)
-        if side is not None:
-            apart = side[full[one]] != side[full[other]]
-            one, other = one[apart], other[apart]
         first.append(one)
         second.append(other)
         cut |= more
@@ -344,7 +347,7 @@ def _minhash(sets: Sets, threshold: float, side: I64 | None) -> Pairs:
 
 
 def _buckets(signature: U64) -> tuple[I64, I64, bool]:
-    """Pairs of sets with equal signatures: each with at most the 64 sets before it; whether there were more."""
+    """Pairs of sets with equal signatures, each with at most the 64 before it; whether there were more."""
     order = np.argsort(signature, kind="stable")
     ordered = signature[order]
     begins = np.flatnonzero(np.concatenate([np.ones(1, np.bool_), ordered[1:] != ordered[:-1]]))

@@ -1,8 +1,8 @@
-"""How often each n-gram occurs in each group, packed so that any union of groups can be asked. Knows no metric.
+"""How often each n-gram occurs in each group, packed so that any union of groups can be asked.
 
-The counts of ten million different n-grams in sixty groups do not fit into memory one by one, but nearly all
-of them are alike: an n-gram that one group alone holds is told by its count, and one that several groups
-hold once each by the set of these groups. Only the others are kept one by one.
+Knows no metric. The counts of ten million different n-grams in sixty groups do not fit into memory one by
+one, but nearly all of them are alike: an n-gram that one group alone holds is told by its count, and one that
+several groups hold once each by the set of these groups. Only the others are kept one by one.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from karat.auditing.base import Masks, Need, Setting, Summary, Values, need
-from karat.auditing.lexical import I64, following_in, previous_in
-from karat.auditing.sequences import Sequences
+from karat.auditing.lexical import following_in, previous_in
+from karat.auditing.sequences import I64, Sequences
 
 RECORDS, TOKENS = 20_000, 200_000
 """The most records and, about, the most tokens of each side that are read in order (a hash sample)."""

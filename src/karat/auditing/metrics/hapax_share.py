@@ -25,11 +25,11 @@ class HapaxShare(Metric):
 
     family: ClassVar[str] = "lexical"
     misleads: ClassVar[str] = (
-        "Typing errors, names and numbers occur once too; a text that avoids them has fewer without being poorer."
+        "Typing errors, names and numbers occur once too; clean text has fewer without being poorer."
     )
     cost: ClassVar[str] = "O(tokens)"
     cure: ClassVar[Mapping[str, str]] = {
-        "lower": "The rare words are missing: give exemplars or attributes from the tail, raise the temperature."
+        "lower": "Rare words are missing: give exemplars or attributes from the tail, raise the temperature."
     }
     size: ClassVar[View] = "tokens"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)

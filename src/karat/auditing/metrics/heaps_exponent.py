@@ -17,7 +17,7 @@ _LEAST = 3  # groups: fewer make no line
 
 @dataclass(frozen=True)
 class HeapsExponent(Metric):
-    """The exponent b of different words ~ words^b (Heaps' law): 0 if nothing new comes, 1 if every word is new.
+    """The exponent b of different words ~ words^b (Heaps' law): 1 if every word is a new one.
 
     The slope of log types against log tokens over 1, 2 .. all groups of the corpus; types of j groups are
     their expectation over all choices of j groups, so the order of records has no part in it.
@@ -29,12 +29,12 @@ class HeapsExponent(Metric):
 
     family: ClassVar[str] = "lexical"
     misleads: ClassVar[str] = (
-        "The slope is that of the last factor of 20 in size, and flattens as a corpus grows: compare at equal "
-        "sizes only. Typing errors and numbers keep it up."
+        "The slope is that of the last factor of 20 in size, and flattens as a corpus grows: compare at "
+        "equal sizes only. Typing errors and numbers keep it up."
     )
     cost: ClassVar[str] = "O(tokens)"
     cure: ClassVar[Mapping[str, str]] = {
-        "lower": "More records of this kind bring few new words: change prompts, attributes or generator first."
+        "lower": "More such records bring few new words: change prompts, attributes or generator first."
     }
     size: ClassVar[View] = "tokens"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)

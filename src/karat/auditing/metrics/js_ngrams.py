@@ -15,7 +15,7 @@ from karat.auditing.spectra import Spectrum
 class JsNgrams(Metric):
     """The Jensen-Shannon divergence of the n-gram frequencies of both corpora, in bits: 0 alike, 1 disjoint.
 
-    Samples of one source are apart too, by most of a bit where n-grams are rare; what chance gives is taken off.
+    Samples of one source are apart too, by most of a bit where n-grams are rare; that is taken off.
 
     n: the number of tokens of an n-gram
     correction: chance takes off what samples of one source have on average; none is the plug-in value
@@ -28,12 +28,12 @@ class JsNgrams(Metric):
 
     family: ClassVar[str] = "difference"
     misleads: ClassVar[str] = (
-        "Topic, names and formatting move it as much as style does. Without the correction it mostly measures "
-        "the size of the corpora."
+        "Topic, names and formatting move it as much as style does. Without the correction it mostly "
+        "measures the size of the corpora."
     )
     cost: ClassVar[str] = "O(tokens), and the different n-grams for each permutation"
     cure: ClassVar[Mapping[str, str]] = {
-        "higher": "Look at the phrases that each side has more of, and steer topics and style towards human data."
+        "higher": "Read the phrases that each side has more of, and steer topics and style accordingly."
     }
     size: ClassVar[View] = "tokens"
     bounds: ClassVar[tuple[float | None, float | None]] = (None, 1.0)

@@ -27,12 +27,12 @@ class JsTokens(Metric):
 
     family: ClassVar[str] = "difference"
     misleads: ClassVar[str] = (
-        "Topic, names and formatting move it as much as style does. Words come in clumps, so two halves of one "
-        "corpus have a little more than 0: see chance."
+        "Topic, names and formatting move it as much as style does. Words come in clumps, so two halves of "
+        "one corpus have a little more than 0: see chance."
     )
     cost: ClassVar[str] = "O(tokens), and the different words for each permutation"
     cure: ClassVar[Mapping[str, str]] = {
-        "higher": "Look at the words that each side has more of, and steer topics and style towards human data."
+        "higher": "Read the words that each side has more of, and steer topics and style accordingly."
     }
     size: ClassVar[View] = "tokens"
     bounds: ClassVar[tuple[float | None, float | None]] = (None, 1.0)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from karat.auditing import edit_distance
 from karat.auditing.base import Masks, Metric, Need, Setting, Summary, Values, View, need
 from karat.auditing.sequences import Sequences
@@ -28,8 +26,8 @@ class Levenshtein(Metric):
 
     family: ClassVar[str] = "lexical"
     misleads: ClassVar[str] = (
-        "Records of unlike lengths are far apart whatever they say, and unrelated texts are all about .9 apart: "
-        "it tells templates and copies from free text, and little more."
+        "Records of unlike lengths are far apart whatever they say, and unrelated texts are all about .9 "
+        "apart: it tells templates and copies from free text, and little more."
     )
     cost: ClassVar[str] = "O(pairs * tokens) of at most 500 different texts (a hash sample)"
     cure: ClassVar[Mapping[str, str]] = {

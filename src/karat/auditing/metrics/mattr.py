@@ -16,8 +16,8 @@ class Mattr(Metric):
     """The mean share of different words in all windows of 500 words; it does not fall as a corpus grows.
 
     window: words a window
-    unit: corpus reads all records one after the other in hash order; record reads each by itself and takes the
-        mean over those that are as long as a window
+    unit: corpus reads all records one after the other in hash order; record reads each by itself and takes
+        the mean over those that are as long as a window
     tokens: the tokeniser, word or whitespace
     """
 

@@ -17,8 +17,8 @@ class Mtld(Metric):
     Read forwards and backwards, with the mean of both (measure of textual lexical diversity).
 
     threshold: the share of different words at which a run ends
-    unit: corpus reads all records one after the other in hash order; record reads each by itself and takes the
-        mean over those with at least `least` words
+    unit: corpus reads all records one after the other in hash order; record reads each by itself and takes
+        the mean over those with at least `least` words
     least: the shortest record that is read by itself; shorter ones give values that tell little
     tokens: the tokeniser, word or whitespace
     """

@@ -14,12 +14,12 @@ from karat.auditing.near_duplicates import Alike
 class NearDuplicateShare(Metric):
     """The share of records that are a near-duplicate of an earlier one, in hash order.
 
-    Two records are if the Jaccard coefficient of their sets of word 5-grams is at least 0.8; a record of fewer
-    words is one shingle as a whole. All pairs are found, by an exact join.
+    Two records are if the Jaccard coefficient of their sets of word 5-grams is at least 0.8; a record of
+    fewer words is one shingle as a whole. All pairs are found, by an exact join.
 
     threshold: the Jaccard coefficient from which two records are near-duplicates
     n: words a shingle
-    method: exact, minhash (which misses a few pairs, and says how many), or auto: exact while it can be paid for
+    method: exact, minhash (which misses a few pairs, and says how many), or auto: exact unless too dear
     limit: the most records used (a hash sample); 0 for all of them
     tokens: the tokeniser, word or whitespace
     """
@@ -32,8 +32,8 @@ class NearDuplicateShare(Metric):
 
     family: ClassVar[str] = "repetition"
     misleads: ClassVar[str] = (
-        "It rises with the number of records; one word changed in a short record breaks most of its shingles, so "
-        "few-word paraphrases are not seen."
+        "It rises with the number of records; one word changed in a short record breaks most shingles, "
+        "so rewordings are not seen."
     )
     cost: ClassVar[str] = "O(shingles) and the candidates of a prefix-filter join, of at most 200,000 records"
     cure: ClassVar[Mapping[str, str]] = {

@@ -30,7 +30,7 @@ class SelfRepetition(Metric):
 
     family: ClassVar[str] = "repetition"
     misleads: ClassVar[str] = (
-        "It rises with the number of records and with their length; set phrases of a genre count as repetition."
+        "It rises with the number of records and with their length; set phrases of a genre count too."
     )
     cost: ClassVar[str] = "O(tokens) of at most 20,000 records (a hash sample)"
     cure: ClassVar[Mapping[str, str]] = {

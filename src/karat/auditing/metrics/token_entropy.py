@@ -26,8 +26,8 @@ class TokenEntropy(Metric):
 
     family: ClassVar[str] = "lexical"
     misleads: ClassVar[str] = (
-        "It sees single words only: shuffled text has the same entropy; the plug-in value is too low for small "
-        "corpora, the corrected ones less so."
+        "It sees single words only: shuffled text has the same entropy; the plug-in value is too low for "
+        "small corpora, the corrected ones less so."
     )
     cost: ClassVar[str] = "O(tokens)"
     cure: ClassVar[Mapping[str, str]] = {
