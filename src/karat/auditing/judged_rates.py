@@ -293,7 +293,7 @@ def judged_rate(
         difference=own.value - other.value,
         difference_interval=difference_interval(own.at, other.at),
         p=difference_p(own.at, other.at) if both else fisher_p((hits, n, others, m)) if n and m else None,
-        chance=(hits + others) / (n + m) if n + m else None,
+        chance=(n * own.value + m * other.value) / (n + m) if n + m else None,
         effect=odds,
         effect_name="odds_ratio" if odds is not None else "",
     )
