@@ -170,6 +170,8 @@ def test_candidate_equal_to_reference(run: Run) -> None:
     found = json.loads(out)
     assert found["candidate"]["fingerprint"] == found["reference"]["fingerprint"]
     for score in found["scores"]:
+        if score["family"] == "contamination":  # that one corpus stands in the other is what it must say
+            continue
         if score["difference"] is not None and score["name"] != "two_sample_auc":
             assert 0 == pytest.approx(score["difference"], abs=1e-9), score
         assert score["p"] is None or score["p"] > 0.05, score
