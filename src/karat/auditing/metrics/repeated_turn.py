@@ -37,7 +37,7 @@ class RepeatedTurn(Metric):
     )
     cost: ClassVar[str] = "O(turns^2) of each dialogue, in C"
     cure: ClassVar[Mapping[str, str]] = {
-        "higher": "End a dialogue when its aim is met, show the generator what was said, drop the repetitive.",
+        "higher": "End a dialogue when its aim is met, show the generator what was said, drop what repeats.",
         "lower": "People confirm and read back; let speakers do so where it matters.",
     }
     size: ClassVar[View] = "records"
