@@ -265,9 +265,9 @@ def beside_humans(
     Each argument is (sums, counts), [G] each. `whole` is the candidate against all reference records. In
     `theirs` records of group g are held against the reference without its group g, in `mine` against the
     reference without one group of another number (where both sides are about the same items, equal numbers
-    belong together); so under one source both are the same random variable. What two human records share counts for both of them, so the
-    variance of `theirs` is taken twice, its upper bound (a U-statistic of pairs: Hoeffding 1948). p is
-    one-sided: the candidate takes more.
+    belong together); so under one source both are the same random variable. What two human records share
+    counts for both of them, so the variance of `theirs` is taken twice, its upper bound (a U-statistic of
+    pairs: Hoeffding 1948). p is one-sided: the candidate takes more.
     """
     value, ours, human = (_ratio(*one) for one in (whole, mine, theirs))
     wider = stats.Estimate(human.value, human.error * float(np.sqrt(2)), human.df)
