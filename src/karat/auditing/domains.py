@@ -70,7 +70,8 @@ def transfer(
     folds: int = 5,
     seed: int = 0,
 ) -> Transfer | None:
-    """Return how a detector fares in each domain; None where fewer than two have 20 texts a side.
+    """Return how a detector fares in each domain; None where fewer than two have 20 texts a side
+    and 8 of other documents elsewhere.
 
     domains and clusters name those of each text, human texts first; texts of one cluster are never on both
     sides of a split. Raises NotEnoughData below 8 texts a side.
@@ -78,10 +79,10 @@ def transfer(
     texts = [*human, *synthetic]
     sides = np.arange(len(texts)) < len(human)
     names, domain = np.unique(np.asarray(domains, dtype=str), return_inverse=True)
-    tested = _large(domain, sides, len(names))
+    groups = detector.group_ids(texts, clusters)
+    tested = _tested(domain, sides, groups, len(names))
     if len(tested) < 2:
         return None
-    groups = detector.group_ids(texts, clusters)
     fold = detector.assign_folds(sides, groups, folds=folds, seed=seed)
     strata = domain * (int(fold.max()) + 1) + fold
     drawn = permuted_sides(sides, strata, groups, trials=trials, seed=seed)
@@ -93,9 +94,8 @@ def transfer(
     abroad = np.full(at_home.shape, np.nan)
     for one in tested:
         held = np.flatnonzero(domain == one)
-        rest = np.flatnonzero((domain != one) & ~np.isin(groups, groups[held]))
-        if len(rest):
-            abroad[held] = detector.held_out(matrix, targets[rest], rest, held, kernel=kernel)
+        rest = _elsewhere(domain, groups, one)
+        abroad[held] = detector.held_out(matrix, targets[rest], rest, held, kernel=kernel)
     found = []
     shares: list[tuple[Floats, Floats]] = []
     for one in tested:
@@ -115,10 +115,17 @@ def transfer(
     return Transfer(seen, unseen, loss, tuple(found), abroad[:, 0])
 
 
-def _large(domain: Ints, sides: Flags, count: int) -> list[int]:
-    """The domains with enough texts on each side."""
+def _tested(domain: Ints, sides: Flags, groups: Ints, count: int) -> list[int]:
+    """The domains with enough texts on each side, where enough of others is left to train on."""
     table = [np.bincount(domain[flag], minlength=count) for flag in (sides, ~sides)]
-    return [int(one) for one in np.flatnonzero(np.minimum(*table) >= LEAST)]
+    large = [int(one) for one in np.flatnonzero(np.minimum(*table) >= LEAST)]
+    left = {one: sides[_elsewhere(domain, groups, one)] for one in large}
+    return [one for one in large if min(left[one].sum(), (~left[one]).sum()) >= detector.LEAST]
+
+
+def _elsewhere(domain: Ints, groups: Ints, one: int) -> Ints:
+    """The texts of all other domains, but for those whose document stands in this one too."""
+    return np.flatnonzero((domain != one) & ~np.isin(groups, groups[domain == one]))
 
 
 def influences(scores: Floats, sides: Flags, strata: Ints) -> tuple[Floats, Floats]:
