@@ -15,10 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from karat.auditing.base import Masks, Need, Values
+from karat.auditing.folded import fold
 from karat.auditing.neighbours import I64, U64, Sets, classes, sets_of, similar_pairs
 from karat.auditing.sequences import first_records
 from karat.auditing.shards import Shard
-from karat.auditing.tokens import Tokens, mix, ngrams
+from karat.auditing.tokens import Tokens, mix, ngrams, tokenise
 
 _STEP = np.uint64(0xD6E8FEB86659FD93)
 
@@ -74,12 +75,18 @@ class ShinglesPart:
 class NeighboursKind:
     """Near-duplicates by the Jaccard coefficient of word shingles.
 
-    Settings n, tokens, threshold; limit records and most shingles by hash (0: all); method of the join.
+    Settings n, tokens, threshold; fold, for texts without case and sentence marks; limit records and most
+    shingles by hash (0: all); method of the join.
     """
 
     def collect(self, shard: Shard, need: Need) -> ShinglesPart:
         rows = shard.chosen(need)
-        hashes, owner = shingles(shard.tokens(need).take(rows), int(need.get("n", 5)))
+        if need.get("fold", True):
+            texts = fold(shard.texts.take(pa.array(rows)).fill_null(""))
+            tokens = tokenise(texts, str(need.get("tokens", "word")))
+        else:
+            tokens = shard.tokens(need).take(rows)
+        hashes, owner = shingles(tokens, int(need.get("n", 5)))
         return ShinglesPart(
             sets_of(hashes, owner, len(rows)),
             shard.keys[rows],

@@ -29,7 +29,7 @@ class Hdd(Metric):
 
     family: ClassVar[str] = "lexical"
     misleads: ClassVar[str] = (
-        "Drawn from a whole corpus it feels the most frequent words, and hardly the rare ones; unit=record is "
+        "Drawn from a whole corpus it feels the frequent words, and hardly the rare ones; unit=record is "
         "the published use, for records of at least 42 words."
     )
     cost: ClassVar[str] = "O(tokens)"
@@ -40,7 +40,7 @@ class Hdd(Metric):
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     paper: ClassVar[Mapping[str, Setting]] = {"tokens": "whitespace", "unit": "record"}
     higher: ClassVar[str] = "more varied"
-    source: ClassVar[str] = "McCarthy and Jarvis 2007, vocd: theory and evaluation, pages 465-466"
+    source: ClassVar[str] = "McCarthy and Jarvis 2007, vocd: a theoretical and empirical evaluation"
 
     def __post_init__(self) -> None:
         if self.draws < 2:

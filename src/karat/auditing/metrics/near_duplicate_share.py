@@ -15,11 +15,13 @@ class NearDuplicateShare(Metric):
     """The share of records that are a near-duplicate of an earlier one, in hash order.
 
     Two records are if the Jaccard coefficient of their sets of word 5-grams is at least 0.8; a record of
-    fewer words is one shingle as a whole. All pairs are found, by an exact join.
+    fewer words is one shingle as a whole. All pairs are found, by an exact join. Case, sentence marks and
+    spaces are folded first.
 
     threshold: the Jaccard coefficient from which two records are near-duplicates
     n: words a shingle
     method: exact, minhash (which misses a few pairs, and says how many), or auto: exact unless too dear
+    fold: leave case, sentence marks and spaces aside
     limit: the most records used (a hash sample); 0 for all of them
     tokens: the tokeniser, word or whitespace
     """
@@ -27,6 +29,7 @@ class NearDuplicateShare(Metric):
     threshold: float = 0.8
     n: int = 5
     method: Literal["auto", "exact", "minhash"] = "auto"
+    fold: bool = True
     limit: int = 200_000
     tokens: str = "word"
 
@@ -55,9 +58,10 @@ class NearDuplicateShare(Metric):
             raise ValueError(f"n is {self.n}; a shingle has at least 1 word")
 
     def needs(self) -> tuple[Need, ...]:
-        settings: dict[str, Setting] = {"n": self.n, "tokens": self.tokens, "limit": self.limit}
+        settings: dict[str, Setting] = {"n": self.n, "tokens": self.tokens, "fold": self.fold}
         most = 40 * self.limit
-        return (need("neighbours", threshold=self.threshold, method=self.method, most=most, **settings),)
+        settings |= {"limit": self.limit, "most": most, "threshold": self.threshold, "method": self.method}
+        return (need("neighbours", **settings),)
 
     def values(self, summary: Summary, masks: Masks) -> Values:
         alike: Alike = summary[self.needs()[0]]
@@ -77,7 +81,7 @@ class NearDuplicateShare(Metric):
         if alike.recall < 1:
             parts.append(f"by MinHash, which finds {alike.recall:.1%} of the pairs at the threshold")
         if alike.cut:
-            parts.append("some records had more than 2,000 candidates, so the share may be a little higher")
+            parts.append("some records had too many candidates to look at all, so the share may be a little higher")
         return "; ".join(parts)
 
     def details(self, summary: Summary) -> dict[str, float]:

@@ -23,7 +23,7 @@ class ZipfExponent(Metric):
     tokens: the tokeniser, word or whitespace
     """
 
-    least: int = 10
+    least: int = 20
     tokens: str = "word"
 
     family: ClassVar[str] = "lexical"
