@@ -122,7 +122,7 @@ class TestNeighbourhoods:
             assert 1.0 == same or (name == "density" and same > 1)
 
     def test_coverage_of_one_source(self) -> None:
-        """Sides of n records cover 1 - prod (n - i) / (2n - i), i = 1..k, on average (Naeem et al., 3.2)."""
+        """Sides of n records cover 1 - prod (n - i) / (2n - i), i = 1..k, on average (Naeem et al. 2020)."""
         n, k = 60, 3
         expected = 1 - np.prod([(n - i) / (2 * n - i) for i in range(1, k + 1)])
         metric = registry.make("metrics", f"coverage:k={k}")

@@ -71,7 +71,7 @@ def linear() -> Kernel:
 
 
 def polynomial(dims: int) -> Kernel:
-    """(x y / d + 1)^3, that of the kernel inception distance (Binkowski et al. 2018, section 3)."""
+    """(x y / d + 1)^3, that of the kernel inception distance (Binkowski et al. 2018)."""
     return lambda inner, _, __: np.asarray((inner / max(dims, 1) + 1) ** 3)
 
 
@@ -86,7 +86,7 @@ def gaussian(bandwidth: float) -> Kernel:
 
 
 def median_distance(rows: NDArray[Any]) -> float:
-    """The median distance of pairs of the first 1,000 rows: the bandwidth of Gretton et al. 2012, section 8.
+    """The median distance of pairs of the first 1,000 rows: the bandwidth of Gretton et al. 2012.
 
     1 where more than half of the rows are copies of one.
     """
@@ -103,7 +103,7 @@ def discrepancies(found: GroupSums, ours: Masks, theirs: Masks) -> Values:
     """float64 [K]: the unbiased squared maximum mean discrepancy of two sets of groups a row.
 
     Mean kernel of different records within each side, minus twice the mean across; it can fall below 0.
-    Source: Gretton et al. 2012, equation 3.
+    Source: Gretton et al. 2012, A kernel two-sample test.
     """
     table, own = found.tables()
     one, other = ours.astype(np.float64), theirs.astype(np.float64)

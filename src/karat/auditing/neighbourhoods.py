@@ -77,7 +77,7 @@ def near(rows: NDArray[Any], groups: NDArray[np.int64]) -> Near:
 
 
 def precisions(found: Near, ours: Masks, theirs: Masks, k: int) -> Values:
-    """float64 [K]: the share of our records inside a ball of one of theirs (Kynkäänniemi et al., equation 2).
+    """float64 [K]: the share of our records inside a ball of one of theirs (Kynkäänniemi et al.).
 
     Recall is the same with the sides changed.
     """
@@ -85,12 +85,12 @@ def precisions(found: Near, ours: Masks, theirs: Masks, k: int) -> Values:
 
 
 def densities(found: Near, ours: Masks, theirs: Masks, k: int) -> Values:
-    """float64 [K]: how many balls of theirs hold one of ours, divided by k (Naeem et al., equation 4)."""
+    """float64 [K]: how many balls of theirs hold one of ours, divided by k (Naeem et al.)."""
     return _each(found, ours, theirs, lambda one, other: found.enclosed(other, one, k).sum(axis=0).mean() / k)
 
 
 def coverages(found: Near, ours: Masks, theirs: Masks, k: int) -> Values:
-    """float64 [K]: the share of their balls that hold one of our records (Naeem et al., equation 5)."""
+    """float64 [K]: the share of their balls that hold one of our records (Naeem et al.)."""
     return _each(found, ours, theirs, lambda one, other: found.enclosed(other, one, k).any(axis=1).mean())
 
 

@@ -65,7 +65,8 @@ def clopper_pearson(hits: int, n: int, *, level: float = 0.95) -> Interval | Non
 def jeffreys(hits: int, n: int, *, level: float = 0.95) -> Interval | None:
     """The interval of a share under Jeffreys' prior: coverage is `level` on the average; None for n = 0.
 
-    The end beside 0 of n (or n of n) is 0 (or 1). Source: Brown, Cai and DasGupta 2001, equation 5 and 4.1.1.
+    The end beside 0 of n (or n of n) is 0 (or 1). Source: Brown, Cai and DasGupta 2001, Interval estimation for
+    a binomial proportion.
     """
     from scipy.special import betaincinv
 
@@ -91,9 +92,9 @@ def rogan_gladen(
     """The true share behind `hits` positive answers of `n`, given how often the one who answers errs.
 
     sensitivity: (positive answers, known positives); specificity: (negative answers, known negatives).
-    Value: (p + Sp - 1) / (Se + Sp - 1), cut to [0, 1] (Rogan and Gladen 1978, equation 2).
+    Value: (p + Sp - 1) / (Se + Sp - 1), cut to [0, 1] (Rogan and Gladen 1978).
     Interval: all shares pi for which p = pi Se + (1 - pi)(1 - Sp) is not rejected, with the errors of all
-    three rates in it (Fieller 1954), each rate drawn in as in Lang and Reiczigel 2014 (section 2: Agresti and
+    three rates in it (Fieller 1954), each rate drawn in after Lang and Reiczigel 2014 (Agresti and
     Coull's for p, one hit and one miss more for Se and Sp). Answers that tell nothing (Se + Sp = 1)
     give (0, 1). The value is nan where Se + Sp <= 1 or a sample is empty.
     """
@@ -154,7 +155,7 @@ def confusion_corrected(
 
     confusion [K, K]: how many records of true class i (row) were answered as class j (column).
     Value: maximum likelihood by expectation and maximisation (Saerens, Latinne and Decaestecker 2002,
-    section 2.3, on hard answers), which stays on the simplex where inverting the matrix does not. A class
+    on hard answers), which stays on the simplex where inverting the matrix does not. A class
     without labelled records is taken as answered rightly. Interval: draws of the answers' shares and
     of each row of the matrix (Dirichlet, prior mass 1/K a cell), each draw solved by inversion and cut
     to [0, 1] only at the end: draws that were kept on the simplex would crowd at its edge.
@@ -214,7 +215,7 @@ def mixture_share(
 
     Any score whose distribution among negatives (and among positives) is the same in all samples will do; the
     estimate is (u - n) / (p - n) with the mean scores of the three samples. With probabilities as scores this
-    is the probabilistic adjusted count (Bella et al. 2010, section 3), with answers 0 and 1 that of Rogan and
+    is the probabilistic adjusted count (Bella et al. 2010), with answers 0 and 1 that of Rogan and
     Gladen. Interval: all shares pi for which u = pi p + (1 - pi) n is not rejected, with the errors of all
     three means in it (Fieller 1954; Student's t for the fewest clusters), so scores that tell nothing give
     (0, 1). clusters: for each sample a key of each record; records of one key count together (Cameron,
@@ -259,7 +260,7 @@ def likeliest_prior(probabilities: ArrayLike, *, prior: float, steps: int = 1000
     """The share of positives with the highest likelihood, from calibrated probabilities of being positive.
 
     prior: the share of positives for which the probabilities were calibrated. Source: Saerens, Latinne and
-    Decaestecker 2002, equation 9 (expectation and maximisation). It leans on the calibration, which the
+    Decaestecker 2002 (expectation and maximisation). It leans on the calibration, which the
     adjusted count does not, so it stands beside it and not in its place.
     """
     p = np.clip(np.asarray(probabilities, dtype=np.float64), 1e-9, 1 - 1e-9)
@@ -308,7 +309,7 @@ def prediction_powered(
     judged [N] are the flags that a judge gave, `labelled` [m] and `truth` [m] its flags and the true ones of
     a random sample of the same source; subset=True where that sample is part of the N.
     Value: mean(judged) - mean(labelled - truth), cut to [0, 1]: unbiased whatever the errors of the judge
-    (Angelopoulos et al. 2023, Prediction-powered inference, section 2). Interval: normal, on counts drawn
+    (Angelopoulos et al. 2023, Prediction-powered inference). Interval: normal, on counts drawn
     in by one of either kind (Agresti and Coull 1998; Bonett and Price 2012 for the rectifier), because
     a small sample without any error does not show that there are none.
     """

@@ -40,8 +40,8 @@ def diversity(gram: Floats, order: float) -> float:
     """The effective number of different records: the exponential of the Rényi entropy of the spectrum.
 
     Order 1 is Shannon's entropy, 2 is 1 / sum of squares (had from the Frobenius norm, without eigenvalues),
-    infinity 1 / the largest. Sources: Friedman and Dieng 2023, equation 2 (order 1); Pasarkar and Dieng 2024,
-    Cousins of the Vendi Score, equation 3 (other orders).
+    infinity 1 / the largest. Sources: Friedman and Dieng 2023 (order 1); Pasarkar and Dieng 2024,
+    Cousins of the Vendi Score (other orders).
     """
     total = float(np.trace(gram))
     if total <= 0:
@@ -74,7 +74,7 @@ def frechet(one: tuple[Floats, Floats], other: tuple[Floats, Floats]) -> float:
     """The squared Fréchet distance of two Gaussians, each a mean [d] and a covariance [d, d].
 
     |m - m'|^2 + Tr(S) + Tr(S') - 2 Tr((S S')^(1/2)); the last trace is the sum of the square roots of the
-    eigenvalues of L' S' L, where S = L L'. Sources: Dowson and Landau 1982; Heusel et al. 2017, equation 6.
+    eigenvalues of L' S' L, where S = L L'. Sources: Dowson and Landau 1982; Heusel et al. 2017.
     """
     gap = one[0] - other[0]
     root = _root(one[1])

@@ -43,7 +43,7 @@ class Coverage(Metric):
     permutations: ClassVar[int] = 60
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     higher: ClassVar[str] = "reaches more of human data"
-    source: ClassVar[str] = "Naeem et al. 2020, Reliable fidelity and diversity metrics, equation 5"
+    source: ClassVar[str] = "Naeem et al. 2020, Reliable fidelity and diversity metrics"
 
     def __post_init__(self) -> None:
         for name in ("k", "limit"):

@@ -39,7 +39,7 @@ class Dcscore(Metric):
     size: ClassVar[View] = "lengths"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     higher: ClassVar[str] = "more varied"
-    source: ClassVar[str] = "Zhu et al. 2025, Measuring diversity in synthetic datasets (DCScore), equation 4"
+    source: ClassVar[str] = "Zhu et al. 2025, Measuring diversity in synthetic datasets (DCScore)"
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:

@@ -43,7 +43,7 @@ class Density(Metric):
     permutations: ClassVar[int] = 60
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     higher: ClassVar[str] = "nearer to where human records are dense"
-    source: ClassVar[str] = "Naeem et al. 2020, Reliable fidelity and diversity metrics, equation 4"
+    source: ClassVar[str] = "Naeem et al. 2020, Reliable fidelity and diversity metrics"
 
     def __post_init__(self) -> None:
         for name in ("k", "limit"):

@@ -37,7 +37,7 @@ class Frechet(Metric):
     needs_reference: ClassVar[bool] = True
     higher: ClassVar[str] = "further from human data"
     source: ClassVar[str] = (
-        "Heusel et al. 2017, equation 6; Dowson and Landau 1982; Chong and Forsyth 2020 (extrapolation)"
+        "Heusel et al. 2017; Dowson and Landau 1982; Chong and Forsyth 2020 (extrapolation)"
     )
 
     def needs(self) -> tuple[Need, ...]:

@@ -47,7 +47,9 @@ class Mauve(Metric):
     two_sided: ClassVar[bool] = True
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     higher: ClassVar[str] = "more like human data"
-    source: ClassVar[str] = "Pillutla et al. 2021, MAUVE, equations 1 and 2; k and c as in its section 4"
+    source: ClassVar[str] = (
+        "Pillutla et al. 2021, MAUVE: measuring the gap between neural text and human text"
+    )
 
     def __post_init__(self) -> None:
         for name, least in (("clusters", 0), ("seeds", 1), ("limit", 2)):

@@ -41,7 +41,9 @@ class Mmd(Metric):
     size: ClassVar[View] = "lengths"
     needs_reference: ClassVar[bool] = True
     higher: ClassVar[str] = "further from human data"
-    source: ClassVar[str] = "Gretton et al. 2012, equation 3; Binkowski et al. 2018 (polynomial)"
+    source: ClassVar[str] = (
+        "Gretton et al. 2012, A kernel two-sample test; Binkowski et al. 2018 (polynomial)"
+    )
 
     def __post_init__(self) -> None:
         if self.limit < 2:

@@ -42,7 +42,7 @@ class Recall(Metric):
     permutations: ClassVar[int] = 60
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     higher: ClassVar[str] = "reaches more of human data"
-    source: ClassVar[str] = "Kynkäänniemi et al. 2019, Improved precision and recall, equations 1 and 2"
+    source: ClassVar[str] = "Kynkäänniemi et al. 2019, Improved precision and recall"
 
     def __post_init__(self) -> None:
         for name in ("k", "limit"):

@@ -37,7 +37,7 @@ class Vendi(Metric):
     size: ClassVar[View] = "lengths"
     bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
     higher: ClassVar[str] = "more varied"
-    source: ClassVar[str] = "Friedman and Dieng 2023, The Vendi Score, equation 2; Pasarkar and Dieng 2024"
+    source: ClassVar[str] = "Friedman and Dieng 2023, The Vendi Score; Pasarkar and Dieng 2024"
 
     def __post_init__(self) -> None:
         if not self.order > 0:
