@@ -65,8 +65,8 @@ def clopper_pearson(hits: int, n: int, *, level: float = 0.95) -> Interval | Non
 def jeffreys(hits: int, n: int, *, level: float = 0.95) -> Interval | None:
     """The interval of a share under Jeffreys' prior: coverage is `level` on the average; None for n = 0.
 
-    The end beside 0 of n (or n of n) is 0 (or 1). Source: Brown, Cai and DasGupta 2001, Interval estimation for
-    a binomial proportion.
+    The end beside 0 of n (or n of n) is 0 (or 1). Source: Brown, Cai and DasGupta 2001, Interval estimation
+    for a binomial proportion.
     """
     from scipy.special import betaincinv
 

@@ -92,8 +92,9 @@ def histograms(code: NDArray[np.int64], groups: NDArray[np.int64], size: int) ->
 def frontier_areas(one: Floats, other: Floats, *, scaling: float = 5.0, points: int = _MIXTURES) -> Floats:
     """float64 [K]: the area under the divergence curve of distributions P and Q, rows [K, k] of counts.
 
-    The curve is (exp(-c KL(Q|R)), exp(-c KL(P|R))) for the mixtures R = w P + (1 - w) Q, 0 < w < 1; its ends are (1, 0) and (0, 1). It is taken at 99 weights, denser towards 0 and 1 (the squares of
-    sines), and the area is that of the trapezoids between them: within 1e-5 of 10,000 weights on real texts.
+    The curve is (exp(-c KL(Q|R)), exp(-c KL(P|R))) for the mixtures R = w P + (1 - w) Q, 0 < w < 1; its ends
+    are (1, 0) and (0, 1). It is taken at 99 weights, denser towards 0 and 1 (the squares of sines), and the
+    area is that of the trapezoids between them: within 1e-5 of 10,000 weights on real texts.
     """
     p, q = _normal(one), _normal(other)
     weights = np.sin(np.linspace(0, np.pi / 2, points)[1:-1]) ** 2
