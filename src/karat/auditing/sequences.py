@@ -15,6 +15,8 @@ from karat.auditing.tokens import Tokens, mix
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
+_STEP = np.uint64(0xD6E8FEB86659FD93)
+
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
@@ -60,7 +62,7 @@ class Sequences:
 def whole_hashes(some: Sequences) -> U64:
     """uint64 [n]: the hash of all tokens of each record; records of the same tokens have the same."""
     place = np.arange(len(some.hashes)) - np.repeat(some.offsets[:-1], some.lengths)
-    scattered = mix(some.hashes ^ mix(place.astype(np.uint64)))
+    scattered = mix(some.hashes + place.astype(np.uint64) * _STEP)
     running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(scattered)])  # modulo 2**64
     sums = running[some.offsets[1:]] - running[some.offsets[:-1]]
     return mix(sums ^ some.lengths.astype(np.uint64))

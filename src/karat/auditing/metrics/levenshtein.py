@@ -15,9 +15,10 @@ from karat.auditing.sequences import Sequences
 class Levenshtein(Metric):
     """The mean edit distance of two records in tokens, divided by the longer one's length: 0 for copies.
 
-    All pairs of records where they hold few different texts, else all pairs of a hash sample.
+    All pairs of records where these hold few different texts, each text weighted by its copies; else all
+    pairs of a hash sample.
 
-    distinct: the most different texts that are held against each other; their pairs are what it costs
+    distinct: the most different texts held against each other; 20 times as many records are looked at
     tokens: the tokeniser, word or whitespace
     """
 

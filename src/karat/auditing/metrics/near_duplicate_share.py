@@ -81,7 +81,9 @@ class NearDuplicateShare(Metric):
         if alike.recall < 1:
             parts.append(f"by MinHash, which finds {alike.recall:.1%} of the pairs at the threshold")
         if alike.cut:
-            parts.append("some records had too many candidates to look at all, so the share may be a little higher")
+            parts.append(
+                "some records had too many candidates to look at all, so the share may be a little higher"
+            )
         return "; ".join(parts)
 
     def details(self, summary: Summary) -> dict[str, float]:
