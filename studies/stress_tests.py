@@ -93,27 +93,23 @@ def pandalm(folder: Path, budget: Any) -> Iterator[Row]:
     human, model = [], []
     for one in rows_of(folder, "pandalm_judgements"):
         pair = {
-            "prompt": f"{one['instruction']}\n{one['input'] or ''}",
+            "prompt": f"{one['id']}: {one['instruction']}\n{one['input'] or ''}",  # each row is a pair of its own
             "response_a": one["response1"],
             "response_b": one["response2"],
         }
         human += [{**pair, "choice": str(c), "rater": f"h{i}"} for i, c in enumerate(one["human"])]
         model += [{**pair, "choice": str(c), "rater": name} for name, c in one["llm"].items()]
     sides = [records.from_rows(side, datatype="preference") for side in (model, human)]
-    names = "pair_agreement length_bias order_bias position_consistency"
-    audited = karat.audit(*sides, metrics=names, mode="paper", budget=budget)
+    audited = karat.audit(*sides, metrics="pair_agreement length_bias", mode="paper", budget=budget)
     known = {"gpt-3.5-turbo": "GPT-3.5 against human majority .69"}
     agreement = audited.score("pair_agreement")
     yield row("pandalm", "agreement with the majority, both judges", agreement, "")
     for name, part in agreement.by.items():
         best = agreement.best
         yield Row("pandalm", name, part.value, part.interval, agreement.chance, best, known.get(name, ""))
-    people = agreement.details.get("people", agreement.reference)
-    yield Row("pandalm", "two people with each other", people, None, None, None, "pairwise .92")
-    for name in ("length_bias", "order_bias", "position_consistency"):
-        score = audited.score(name)
-        human_value = "–" if score.reference is None else f"people: {score.reference:.3f}"
-        yield row("pandalm", name, score, human_value)
+    yield Row("pandalm", "two people with each other", agreement.best, None, None, None, "pairwise .92")
+    score = audited.score("length_bias")
+    yield row("pandalm", "length_bias", score, f"people: {score.reference or 0:.3f}")
 
 
 def evals(folder: Path, budget: Any) -> Iterator[Row]:
