@@ -93,7 +93,8 @@ def pandalm(folder: Path, budget: Any) -> Iterator[Row]:
     human, model = [], []
     for one in rows_of(folder, "pandalm_judgements"):
         pair = {
-            "prompt": f"{one['id']}: {one['instruction']}\n{one['input'] or ''}",  # each row is a pair of its own
+            # each row is a pair of its own, whatever others hold
+            "prompt": f"{one['id']}: {one['instruction']}\n{one['input'] or ''}",
             "response_a": one["response1"],
             "response_b": one["response2"],
         }
