@@ -51,7 +51,8 @@ def need(kind: str, **settings: Setting) -> Need:
 
     Kinds: lengths(tokens), ngrams(n, tokens), duplicates(normalise), postings(n, tokens, limit),
     sample(limit, bytes), labels(), embeddings(encoder), vectors(encoder, limit), moments(encoder),
-    columns(fields); karat.auditing.summaries says what each gives.
+    columns(fields), spectrum(n, tokens), sequences(tokens, limit, most), neighbours(n, tokens, threshold),
+    words(tokens, limit); karat.auditing.summaries says what each gives.
     encoder="" stands for the encoder that the audit was called with.
     """
     return Need(kind, tuple(sorted(settings.items())))
