@@ -1,230 +1,344 @@
-"""Times the audit on a made corpus and beside its peers. Knows karat only from outside.
+"""Times the audit: growth with the corpus, a corpus larger than memory, executors, and peers side by side.
 
-    python benchmarks/audit.py --out audit.json                 growth, and peers side by side
-    python benchmarks/audit.py --sizes 10000 --no-peers         one size
+    python benchmarks/audit.py --out audit.json                    growth and peers, some minutes
+    python benchmarks/audit.py growth --sizes 10000 100000 1000000 --mean 20
+    python benchmarks/audit.py streaming --gigabytes 2             a file larger than the memory it takes
+    python benchmarks/audit.py executors --sizes 300000            local, local:workers=2, ray:workers=2
+    python benchmarks/audit.py peers --peers nltk vendi
 
-Each size runs in a process of its own, so that the peak of resident memory is its own too. The text is
-sampled from a topic model with collocations: words are Zipf-distributed, half of them follow from the
-word before, so that n-grams recur as they do in docstrings, and no record is a copy by construction.
+Each figure comes from a process of its own. Seconds are those of the processor (with all threads and worker
+processes that have ended) and of the wall; on a busy machine the wall says little, and the load stands in
+the result. Peaks of memory are those of the whole process; of peers, what the work took on top of imports
+and data. Exponents are slopes of log processor seconds over log size, by least squares.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-WORDS, TOPICS, LABELS = 60_000, 40, 8
-METRICS = (
-    "records tokens length vocabulary distinct_n ngram_frequency_mean ngram_frequency_simpson "
-    "ngram_frequency_dqi compression_ratio self_bleu duplicate_share label_balance"
-)
+SECTIONS = ("growth", "peers", "executors", "streaming")
 
 
-def corpus(n: int, *, seed: int) -> list[dict[str, str]]:
-    """Return n labelled records of about 60 tokens; the language is the same for every seed."""
-    block = 20_000  # so that making the corpus needs less memory than auditing it
-    return [
-        row for at in range(0, n, block) for row in _block(min(block, n - at), seed=1000 * seed + at // block)
-    ]
+def peak_mib() -> float:
+    """The peak of resident memory since `fresh_peak`, or of the whole process where that cannot be asked."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _block(n: int, *, seed: int) -> list[dict[str, str]]:
-    world = np.random.default_rng(20_260)
-    onsets, vowels = (
-        [*"bcdfghklmnprstvwz", "st", "tr", "pl", "ch", ""],
-        ["a", "e", "i", "o", "u", "ea", "io"],
-    )
-    parts = [o + v for o in onsets for v in vowels]
-    sizes = 1 + world.binomial(4, 0.35, WORDS)
-    words = np.array(["".join(world.choice(parts, size)) for size in sizes], dtype=object)
-    weights = 1 / (np.arange(WORDS) + 2.7) ** 1.05
-    cumulative = np.cumsum(weights / weights.sum())
-    # Function words are shared; each topic has its own order of the rest.
-    orders = np.tile(np.arange(WORDS), (TOPICS, 1))
-    for order in orders:
-        order[150:] = world.permutation(order[150:])
-    follows = world.choice(WORDS, (WORDS, 4), p=weights / weights.sum())
-
-    rng = np.random.default_rng(seed)
-    topic = rng.integers(0, TOPICS, n)
-    lengths = np.clip(rng.lognormal(np.log(50), 0.45, n), 5, 300).astype(int)
-    longest = int(lengths.max())
-    tokens = np.zeros((n, longest), np.int32)
-    previous = np.zeros(n, np.int64)
-    for place in range(longest):
-        fresh = orders[topic, np.searchsorted(cumulative, rng.random(n)).clip(max=WORDS - 1)]
-        tied = follows[previous, np.minimum(rng.geometric(0.6, n) - 1, 3)]
-        previous = np.where(rng.random(n) < 0.5, tied, fresh)
-        tokens[:, place] = previous
-    marks = rng.random((n, longest))
-    rows = []
-    for i in range(n):
-        text = []
-        for word, mark in zip(words[tokens[i, : lengths[i]]], marks[i]):
-            text.append(word + ("." if mark < 0.06 else "," if mark < 0.13 else ""))
-        rows.append({"text": (" ".join(text)).capitalize(), "label": f"topic {topic[i] % LABELS}"})
-    return rows
+def fresh_peak() -> float:
+    """Forget the peak so far (Linux); return what is resident now, in MiB."""
+    if Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak_mib()
 
 
-def one_size(n: int, *, reference: bool, workers: int, metrics: str) -> dict[str, Any]:
-    """Audit n records once; seconds of wall and processor time, and the peak of memory, in this process."""
-    import karat  # noqa: F401  (imported before the clock starts, like a running program)
-    from karat import records, registry
-    from karat.auditing.stage import audit
-
-    candidate = records.from_rows(corpus(n, seed=1))
-    human = records.from_rows(corpus(n, seed=2)) if reference else None
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    wall = time.perf_counter()
-    audited = audit(
-        candidate, human, metrics=metrics, executor=registry.make("executors", f"local:workers={workers}")
-    )
-    wall = time.perf_counter() - wall
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    others = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    cpu += others.ru_utime + others.ru_stime - children.ru_utime - children.ru_stime
-    return {
-        "records": n,
-        "reference": reference,
-        "workers": workers,
-        "tokens": audited.score("tokens").value,
-        "wall_s": round(wall, 2),
-        "cpu_s": round(cpu, 2),
-        "peak_mib": round(after.ru_maxrss / 1024),
-        "peak_worker_mib": round(others.ru_maxrss / 1024),
-        "corpus_mib": round(before.ru_maxrss / 1024),
-        "self_bleu": audited.score("self_bleu").value,
-        "distinct_n": audited.score("distinct_n").value,
-    }
+def seconds() -> float:
+    """Processor seconds of this process and of all that have ended."""
+    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
 
 
-def peers(n: int) -> dict[str, Any]:
-    """Self-BLEU and distinct-n of one corpus by karat, nltk and fast-bleu, one after the other."""
-    from karat import records
-    from karat.auditing.stage import audit
+def exponent(sizes: list[float], times: list[float]) -> float | None:
+    """The slope of log time over log size; None below three sizes."""
+    if len(sizes) < 3 or min(times) <= 0:
+        return None
+    return round(float(np.polyfit(np.log(sizes), np.log(times), 1)[0]), 2)
 
-    rows = corpus(n, seed=3)
-    split = [row["text"].split() for row in rows]
-    found: dict[str, Any] = {"records": n}
-    mine = records.from_rows(rows)
-    audit(mine.slice(0, 50), metrics="self_bleu distinct_n")  # imports and caches are warm
-    wall = time.perf_counter()
-    score = audit(mine, metrics="self_bleu:tokens=whitespace").score("self_bleu")
-    found["karat_with_interval"] = (time.perf_counter() - wall, score.value)
-    wall = time.perf_counter()
-    found["karat"] = (*_plain_self_bleu(mine),)
-    wall = time.perf_counter()
-    distinct = audit(mine, metrics="distinct_n:n=2,tokens=whitespace").score("distinct_n").value
-    found["karat_distinct"] = (time.perf_counter() - wall, distinct)
-    try:
-        from fast_bleu import SelfBLEU
 
-        wall = time.perf_counter()
-        scores = SelfBLEU(split, {"4": (0.25,) * 4}).get_score()["4"]
-        found["fast_bleu"] = (time.perf_counter() - wall, float(np.mean(scores)))
-    except ImportError:
-        pass
-    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
-    from nltk.util import ngrams
+def text_metrics(reference: bool) -> list[str]:
+    """The metrics that an audit of labelled texts runs by itself and that need no encoder."""
+    from karat import registry
+    from karat.auditing.base import Facts
 
-    if n <= 1000:
-        smooth = SmoothingFunction().method1
-        wall = time.perf_counter()
-        scores = [
-            sentence_bleu(split[:i] + split[i + 1 :], text, smoothing_function=smooth)
-            for i, text in enumerate(split)
-        ]
-        found["nltk"] = (time.perf_counter() - wall, float(np.mean(scores)))
-    wall = time.perf_counter()
-    grams = [gram for text in split for gram in ngrams(text, 2)]
-    found["nltk_distinct"] = (time.perf_counter() - wall, len(set(grams)) / len(grams))
+    plain = Facts("classification", frozenset({"text", "label", "id"}))
+    found = []
+    for name in registry.names("metrics"):
+        metric = registry.make("metrics", name)
+        possible = metric.default and "classification" in metric.datatypes and not metric.judged
+        if not possible or metric.lacks(plain, plain) or (metric.needs_reference and not reference):
+            continue
+        if not {need.kind for need in metric.needs()} & {"embeddings", "vectors", "moments"}:
+            found.append(name)
     return found
 
 
-def _plain_self_bleu(mine: Any) -> tuple[float, float]:
-    """Self-BLEU without the interval's twenty replicates, which no peer computes."""
-    from karat.auditing.base import everything
-    from karat.auditing.metrics.self_bleu import record_bleu
-    from karat.auditing.postings import collect_postings, stack_postings
-    from karat.auditing.tokens import tokenise
-
-    wall = time.perf_counter()
-    n = len(mine)
-    groups = np.zeros(n, np.uint8)
-    tokens = tokenise(mine.text_array(), "whitespace")
-    part = collect_postings(tokens, np.arange(n), np.arange(n, dtype=np.uint64), groups, n=4, limit=0, side=1)
-    postings = stack_postings([part], [0], 1).window(0, 1)
-    value = float(record_bleu(postings, everything(1)[0][postings.groups]).mean())
-    return time.perf_counter() - wall, value
+# ------------------------------------------------------------------------- what a child process does
 
 
-def _child(arguments: list[str]) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)
+def audit_once(
+    candidate: str, reference: str | None, executor: str, metrics: str, memory: int
+) -> dict[str, Any]:
+    """Read and audit files as the command does, in this process."""
+    from karat import records, registry
+    from karat.auditing.stage import audit
+
+    wall, cpu = time.perf_counter(), seconds()
+    scratch = Path(candidate).parent
+    mine = records.read(candidate, scratch=scratch)
+    theirs = None if reference is None else records.read(reference, scratch=scratch)
+    read = seconds() - cpu
+    names = metrics.split() or text_metrics(theirs is not None)
+    place = registry.make("executors", executor)
+    audited = audit(mine, theirs, metrics=names, executor=place, memory=memory, journal=scratch)
+    return {
+        "records": len(mine),
+        "reference": theirs is not None,
+        "executor": executor,
+        "metrics": len(audited.scores),
+        "wall_s": round(time.perf_counter() - wall, 2),
+        "cpu_s": round(seconds() - cpu, 2),
+        "read_cpu_s": round(read, 2),
+        "peak_mib": round(peak_mib()),
+        "worker_peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
+        "tokens": audited.score("tokens").value if "tokens" in names else None,
+        "scores": {score.signature: [score.value, score.interval, score.p] for score in audited.scores},
+        "load": os.getloadavg()[0],
+    }
+
+
+def peer_once(name: str, side: str, n: int) -> dict[str, Any]:
+    """One side of a comparison: its value, its seconds and the memory that it takes on top of its data.
+
+    side: peer; value, what karat computes of the same; audit, the same with its interval
+    """
+    import _peers
+
+    (peer,) = (one for one in _peers.PEERS if one.name == name)
+    if side == "peer":
+        work: Any = peer.peer
+    elif side == "audit":
+        work = partial(audited, peer.metrics)
+    else:
+        work = peer.mine or partial(valued, peer.metrics)
+    work(peer.data(60))  # imports and caches
+    data = peer.data(n)
+    if peer.mine is not None:
+        _peers.vectors(tuple(data))
+    before = fresh_peak()
+    wall, cpu = time.perf_counter(), seconds()
+    value = work(data)
+    return {
+        "value": value,
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": seconds() - cpu,
+        "mib": peak_mib() - before,
+    }
+
+
+def audited(metrics: str, data: Any) -> float:
+    """What an audit prints, with its interval; the sum of several metrics."""
+    from karat import records
+    from karat.auditing.stage import audit
+
+    kept = records.from_rows([one if isinstance(one, dict) else {"text": one} for one in data])
+    return sum(float(score.value or 0) for score in audit(kept, metrics=metrics, budget="small").scores)
+
+
+def valued(metrics: str, data: Any) -> float:
+    """The same values alone, which is what peers compute; an audit where there is no such thing."""
+    from karat import records, registry
+    from karat.auditing import passes, summaries
+    from karat.auditing.base import form, point
+
+    made = registry.make_all("metrics", metrics.split())
+    if any(form(metric) != "values" for metric in made):
+        return audited(metrics, data)
+    kept = records.from_rows([one if isinstance(one, dict) else {"text": one} for one in data])
+    local = registry.make("executors", "local")
+    settings = passes.Settings("proper", 0, "small", 0, 100, "lsa", local, lambda *_: None)
+    needs = tuple(summaries.resolve(need, metric.size, {}) for metric in made for need in metric.needs())
+    passed = passes.run([passes.Side.of(kept)], tuple(dict.fromkeys(needs)), settings)
+    groups = max(passed.groups.values())
+    return sum(
+        point(metric, summaries.Window(passed.stacked, metric.size, 0, groups, len(kept), {}))
+        for metric in made
+    )
+
+
+def child(**order: Any) -> dict[str, Any]:
+    """Run one measurement in a process of its own. Raises ImportError where a package is missing."""
+    command = [sys.executable, __file__, "--one", json.dumps(order)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
+        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
+        if any(word in last for word in ("ImportError", "ModuleNotFoundError", "MissingExtra")):
+            raise ImportError(last)
         raise SystemExit(done.stderr)
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
 
+# ------------------------------------------------------------------------------------------ sections
+
+
+def corpora(folder: Path, n: int, mean: int) -> tuple[str, str]:
+    """Two files of n records each."""
+    import _corpus
+
+    pair = [_corpus.write(folder / f"{n}-{seed}.jsonl", n, seed=seed, mean=mean) for seed in (1, 2)]
+    return str(pair[0]), str(pair[1])
+
+
+HEAD = " records  reference         executor metrics   wall s    cpu s  peak MiB  worker MiB  load"
+
+
+def line(row: dict[str, Any]) -> str:
+    """One audit as a row of the table."""
+    return (
+        f"{row['records']:8,} {row['reference']!s:>10} {row['executor']:>16} {row['metrics']:7} "
+        f"{row['wall_s']:8.1f} {row['cpu_s']:8.1f} {row['peak_mib']:9,} {row['worker_peak_mib']:11,} "
+        f"{row['load']:5.1f}"
+    )
+
+
+def growth(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Audits of growing files, alone and with a reference of the same size."""
+    rows = []
+    print(HEAD)
+    for n in asked.sizes:
+        mine, theirs = corpora(folder, n, asked.mean)
+        for reference in (None, theirs):
+            order = {"candidate": mine, "reference": reference, "executor": asked.executor}
+            rows.append(child(**order, metrics=asked.metrics, memory=asked.memory))
+            print(line(rows[-1]), flush=True)
+    fitted = {}
+    for reference, name in ((False, "alone"), (True, "reference")):
+        some = [row for row in rows if row["reference"] is reference]
+        fitted[name] = exponent([row["records"] for row in some], [row["cpu_s"] for row in some])
+    print(f"exponent of processor seconds: alone {fitted['alone']}, with a reference {fitted['reference']}")
+    return {"rows": rows, "exponent": fitted}
+
+
+def executors(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """The same audit in this process, in two processes, on two workers of Ray; the numbers must agree."""
+    rows: list[dict[str, Any]] = []
+    print(HEAD)
+    mine, theirs = corpora(folder, asked.sizes[-1], asked.mean)
+    for executor in ("local", "local:workers=2", "ray:workers=2"):
+        order = {"candidate": mine, "reference": theirs, "executor": executor}
+        try:
+            rows.append(child(**order, metrics=asked.metrics, memory=asked.memory))
+        except ImportError as error:
+            print(f"{executor} skipped: {error}")
+            continue
+        same = rows[-1]["scores"] == rows[0]["scores"]
+        print(line(rows[-1]), "same numbers" if same else "OTHER NUMBERS", flush=True)
+    return {"rows": rows}
+
+
+def streaming(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """A file that is larger than the memory that its audit takes."""
+    import _corpus
+
+    path = folder / "large.jsonl"
+    with path.open("wb") as file:
+        seed = 9_000
+        while file.tell() < asked.gigabytes * 1e9:
+            for block in _corpus.blocks(50_000, seed=seed, mean=120):
+                block.write_ndjson(file)
+            seed += 1
+    order = {"candidate": str(path), "reference": None, "executor": asked.executor}
+    row = child(**order, metrics=asked.metrics, memory=asked.memory)
+    row["file_mib"] = round(path.stat().st_size / 2**20)
+    path.unlink()
+    print(f"{HEAD}\n{line(row)}")
+    share = row["peak_mib"] / row["file_mib"]
+    print(f"file {row['file_mib']:,} MiB, peak {row['peak_mib']:,} MiB: {share:.2f} of it")
+    return {"rows": [row]}
+
+
+def peers(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Every comparison at its sizes: values, seconds, memory, exponents."""
+    import _peers
+
+    found: dict[str, Any] = {}
+    print(
+        "peer                               n    peer s  karat s  ratio  audit s   peer MiB  karat MiB  differ"
+    )
+    for peer in _peers.PEERS:
+        if asked.peers and not any(word in peer.name for word in asked.peers):
+            continue
+        try:
+            rows = [compared(peer, n) for n in peer.sizes[: asked.most_sizes]]
+        except ImportError as error:
+            print(f"{peer.name:28} skipped: {error}")
+            found[peer.name] = {"skipped": str(error)}
+            continue
+        sizes = [float(row["n"]) for row in rows]
+        fitted = {side: exponent(sizes, [row[side]["cpu_s"] for row in rows]) for side in ("peer", "value")}
+        found[peer.name] = {
+            "rows": rows,
+            "exponent": fitted,
+            "tolerance": peer.tolerance,
+            "note": peer.note,
+        }
+        print(f"{'':28} exponent: peer {fitted['peer']}, karat {fitted['value']}  {peer.note}", flush=True)
+    return found
+
+
+def compared(peer: Any, n: int) -> dict[str, Any]:
+    """One comparison at one size, printed as a row."""
+    row: dict[str, Any] = {side: child(name=peer.name, side=side, n=n) for side in ("peer", "value", "audit")}
+    one, other = row["peer"], row["value"]
+    gap = abs(one["value"] - other["value"]) / (abs(one["value"]) if peer.relative else 1)
+    row |= {"n": n, "difference": gap, "equal": gap <= peer.tolerance}
+    row["ratio"] = one["cpu_s"] / max(other["cpu_s"], 1e-6)
+    print(
+        f"{peer.name:28} {n:7,} {one['cpu_s']:9.3f} {other['cpu_s']:8.4f} {row['ratio']:6.1f} "
+        f"{row['audit']['cpu_s']:8.3f} {one['mib']:10.1f} {other['mib']:10.1f} {gap:7.0e}"
+        f"{'' if row['equal'] else '  DIFFERS'}",
+        flush=True,
+    )
+    return row
+
+
 def main() -> None:
-    """Run every size with and without a reference, then the peers; print tables and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 30_000, 100_000, 300_000])
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--metrics", default=METRICS)
-    parser.add_argument("--peer-sizes", type=int, nargs="*", default=[200, 500, 1000, 4000])
-    parser.add_argument("--no-peers", action="store_true")
+    """Run the sections asked for; print tables and write JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sections", nargs="*", default=[], help=" ".join(SECTIONS))
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 30_000, 100_000])
+    parser.add_argument("--mean", type=int, default=20, help="tokens a record")
+    parser.add_argument("--metrics", default="", help="all text metrics without an encoder when not given")
+    parser.add_argument("--executor", default="local")
+    parser.add_argument("--memory", type=int, default=256, help="MiB of n-grams kept in memory")
+    parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--peers", nargs="*", default=[], help="words of the names of peers")
+    parser.add_argument("--most-sizes", type=int, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
         order = json.loads(asked.one)
-        print(json.dumps(peers(order["peers"]) if "peers" in order else one_size(**order)))
+        print(json.dumps(peer_once(**order) if "side" in order else audit_once(**order)))
         return
-    result: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "audit": [], "peers": []}
-    print(" records reference workers  wall s   cpu s peak MiB worker MiB corpus MiB")
-    for n in asked.sizes:
-        for reference in (False, True):
-            for workers in asked.workers:
-                order = {"n": n, "reference": reference, "workers": workers, "metrics": asked.metrics}
-                row = _child(["--one", json.dumps(order)])
-                result["audit"].append(row)
-                _write(result, asked.out)
-                print(
-                    f"{n:8,} {reference!s:>9} {workers:7} {row['wall_s']:7.1f} {row['cpu_s']:7.1f} "
-                    f"{row['peak_mib']:8,} {row['peak_worker_mib']:10,} {row['corpus_mib']:10,}",
-                    flush=True,
-                )
-    if not asked.no_peers:
-        print("\n records           self-BLEU by   seconds                value    ratio  difference")
-        for n in asked.peer_sizes:
-            row = _child(["--one", json.dumps({"peers": n})])
-            result["peers"].append(row)
-            for name, (seconds, value) in ((k, v) for k, v in row.items() if k != "records"):
-                mine = row["karat_distinct"] if "distinct" in name else row["karat"]
-                gap = abs(value - mine[1])
-                print(
-                    f"{n:8,} {name:>22} {seconds:9.4f} {value:20.16f} {seconds / mine[0]:8.1f} {gap:11.1e}",
-                    flush=True,
-                )
-        _write(result, asked.out)
-    _write(result, asked.out)
-
-
-def _write(result: dict[str, Any], out: Path | None) -> None:
-    if out:
-        out.write_text(json.dumps(result, indent=1), "utf-8")
+    unknown = set(asked.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no section named {', '.join(sorted(unknown))} (there are: {', '.join(SECTIONS)})")
+    result: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    with tempfile.TemporaryDirectory(prefix="karat-bench-") as folder:
+        for section in asked.sections or ["growth", "peers"]:
+            print(f"\n{section}")
+            result[section] = globals()[section](asked, Path(folder))
+            if asked.out:
+                asked.out.write_text(json.dumps(result, indent=1), "utf-8")
 
 
 if __name__ == "__main__":
