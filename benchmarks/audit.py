@@ -268,9 +268,7 @@ def peers(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import _peers
 
     found: dict[str, Any] = {}
-    print(
-        "peer                               n    peer s  karat s  ratio  audit s   peer MiB  karat MiB  differ"
-    )
+    print(f"{'peer':28}       n    peer s  karat s  ratio  audit s   peer MiB  karat MiB  differ")
     for peer in _peers.PEERS:
         if asked.peers and not any(word in peer.name for word in asked.peers):
             continue
