@@ -83,7 +83,7 @@ class Ray:
             settings |= {"include_dashboard": False, "object_store_memory": self.store << 20}
         try:
             ray.init(**settings)
-        except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError and others
+        except (Exception, SystemExit) as error:  # Ray raises all kinds, and exits where nobody answers
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             where = f"at {self.address!r}" if self.address else "on this machine"
             raise BadSetting(
