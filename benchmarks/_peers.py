@@ -287,14 +287,16 @@ PEERS = (
         f"mtld:unit=record,least=100,{_SPACE}",
         lambda texts: lexicalrichness(texts, "mtld", 100),
         long,
-        (200, 800, 3200),
+        (100, 300, 900),
+        note="karat reads 200,000 words at most",
     ),
     Peer(
         "lexicalrichness mattr",
         f"mattr:unit=record,window=100,{_SPACE}",
         lambda texts: lexicalrichness(texts, "mattr", 100, window_size=100),
         long,
-        (200, 800, 3200),
+        (100, 300, 900),
+        note="karat reads 200,000 words at most",
     ),
     Peer(
         "lexicalrichness hdd",

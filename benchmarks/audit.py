@@ -126,7 +126,7 @@ def peer_once(name: str, side: str, n: int) -> dict[str, Any]:
         work = partial(audited, peer.metrics)
     else:
         work = peer.mine or partial(valued, peer.metrics)
-    work(peer.data(60))  # imports and caches
+    work(peer.data(60 if side == "peer" else 1000))  # imports and caches
     data = peer.data(n)
     if peer.mine is not None:
         _peers.vectors(tuple(data))
