@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import karat
-from karat.generation.base import Task
+from karat.generation.tasks import Task
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "speedrun")
 count = int(sys.argv[2]) if len(sys.argv) > 2 else 1000

@@ -165,7 +165,7 @@ def kept_results(path: Path) -> list[Any]:
 
 def read_task(path: str) -> Any:
     """Return the task that a TOML file describes."""
-    from karat.generation.base import Task
+    from karat.generation.tasks import Task
 
     return Task.from_toml(path)
 

@@ -277,7 +277,7 @@ def _distinct(human: Records) -> Records:
 
 
 def _generate(teller: _Teller, human: Records, size: dict[str, int], seed: int) -> dict[str, Generated]:
-    from karat.generation.base import Task
+    from karat.generation.tasks import Task
 
     task = Task.from_records(human)
     return {

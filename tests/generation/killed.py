@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from karat.generation.base import Label, Request, Response, Task
+from karat.generation.base import Request, Response
 from karat.generation.stage import generate
+from karat.generation.tasks import Label, Task
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from karat import errors, registry
 from karat.generation import attributes as finding
 from karat.generation import plan as planning
-from karat.generation.base import Attribute, Label, Task
+from karat.generation.tasks import Attribute, Label, Task
 from karat.records import Records
 
 TOML = """

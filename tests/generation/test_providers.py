@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from karat import errors, records, registry
-from karat.generation.base import Label, Message, Request, Response, Task
+from karat.generation.base import Message, Request, Response
 from karat.generation.stage import generate
+from karat.generation.tasks import Label, Task
 from karat.records import Records
 
 WORDS = {

@@ -14,8 +14,9 @@ import karat
 from karat import errors, runs
 from karat.generation import journal as journals
 from karat.generation import parsing
-from karat.generation.base import Attribute, Label, Request, Response, Task
+from karat.generation.base import Request, Response
 from karat.generation.stage import Generated, generate
+from karat.generation.tasks import Attribute, Label, Task
 from karat.records import Records
 
 TASK = Task(

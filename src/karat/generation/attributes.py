@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from karat.generation.base import Attribute, Task
+from karat.generation.tasks import Attribute, Task
 from karat.records import Records
 
 LENGTH, STYLE, TOPIC = "length", "style", "topic"

@@ -1,206 +1,20 @@
-"""What a task, a request, a response, a provider and a recipe are. Knows none of them by name."""
+"""What a request, a response, a provider and a recipe are. Knows none of them by name."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from karat import registry
-from karat.errors import BadSetting, InputError, did_you_mean
+from karat.errors import BadSetting
+from karat.generation.tasks import Task
 from karat.records import Records
 
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Label:
-    """One class: its name and, for the prompt, what belongs to it."""
-
-    name: str
-    definition: str = ""
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """One dimension along which texts differ.
-
-    values: for every class alike; by_label: for a class of its own (then `values` is empty).
-    weights: value -> share wanted (by_label: label -> value -> share); empty: all values alike.
-    """
-
-    name: str
-    values: tuple[str, ...] = ()
-    by_label: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    weights: Mapping[str, float] = field(default_factory=dict)
-    weights_by_label: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-    def of(self, label: str | None) -> tuple[str, ...]:
-        """The values for a class."""
-        return self.by_label.get(label or "", ()) if self.by_label else self.values
-
-    def shares(self, label: str | None) -> Mapping[str, float]:
-        """The wanted share of each value for a class; all alike where nothing is said."""
-        given = self.weights_by_label.get(label or "", {}) if self.by_label else self.weights
-        values = self.of(label)
-        total = sum(given.get(value, 0.0) for value in values)
-        return {v: given.get(v, 0.0) / total if total > 0 else 1 / len(values) for v in values}
-
-
-_KNOWN = ("name", "domain", "type", "language", "labels", "attributes", "schema", "instructions")
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to write: the domain, the classes with their definitions, the language, attributes, a schema."""
-
-    domain: str
-    labels: tuple[Label, ...] = ()
-    type: str = "classification"
-    name: str = ""
-    language: str = ""
-    instructions: str = ""
-    attributes: tuple[Attribute, ...] = ()
-    schema: Mapping[str, Any] = field(default_factory=dict)
-    """a JSON schema of the answer; empty: the answer is the text itself, or the fields of the data type"""
-    shares: Mapping[str, float] = field(default_factory=dict)
-    """wanted share of each label; empty: all alike"""
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The names of the classes."""
-        return tuple(label.name for label in self.labels)
-
-    def definition(self, label: str | None) -> str:
-        """What belongs to a class; empty where nothing is said."""
-        return next((found.definition for found in self.labels if found.name == label), "")
-
-    @classmethod
-    def from_toml(cls, path: str | os.PathLike[str]) -> Task:
-        """Read a task file. Raises InputError naming the file and the key."""
-        import sys
-
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
-        try:
-            found = tomllib.loads(Path(path).read_text("utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; write a task file with domain and labels") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: is not TOML ({error}); mend that line") from None
-        return _task_of(found, str(path))
-
-    @classmethod
-    def from_records(cls, human: Records, *, domain: str = "") -> Task:
-        """Take type and labels from human records; the domain is the name of their file unless given."""
-        counts = Counter(label for label in human.labels() or () if label is not None)
-        if human.datatype == "classification" and not counts:
-            raise InputError(f"{human.path}: no labels to make a task of; name them with --label-field")
-        names = sorted(counts)
-        stem = Path(human.path).name.split(".")[0].strip("<>").replace("_", " ").replace("-", " ")
-        return cls(
-            domain=domain or (f"{stem} text" if stem and stem != "memory" else "text"),
-            labels=tuple(Label(name) for name in names),
-            type=human.datatype,
-            name=stem,
-        )
-
-    def to_toml(self) -> str:
-        """The task as a file that `from_toml` reads and people edit."""
-        lines = [f"{key} = {_quoted(getattr(self, key))}" for key in ("name", "domain", "type", "language")]
-        if self.instructions:
-            lines.append(f"instructions = {_quoted(self.instructions)}")
-        lines += ["", "[labels]", *(f"{_quoted(x.name)} = {_quoted(x.definition)}" for x in self.labels)]
-        for attribute in self.attributes:
-            lines += ["", f"[attributes.{_quoted(attribute.name)}]"]
-            if attribute.by_label:
-                lines += ["class_dependent = true", f"[attributes.{_quoted(attribute.name)}.values]"]
-                lines += [f"{_quoted(label)} = {_listed(v)}" for label, v in attribute.by_label.items()]
-            else:
-                lines.append(f"values = {_listed(attribute.values)}")
-        if self.schema:
-            lines += ["", f"schema = '''{json.dumps(self.schema, ensure_ascii=False)}'''"]
-            lines.insert(0, lines.pop())  # a key of the document stands above its tables
-        return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _listed(values: Sequence[str]) -> str:
-    return "[" + ", ".join(_quoted(value) for value in values) + "]"
-
-
-def _task_of(found: Mapping[str, Any], where: str) -> Task:
-    for key in found:
-        if key not in _KNOWN:
-            raise InputError(
-                f"{where}: unknown key {key!r}{did_you_mean(key, _KNOWN)} (known: {', '.join(_KNOWN)})"
-            )
-    if not isinstance(found.get("domain"), str) or not found["domain"].strip():
-        raise InputError(f'{where}: no key domain; say what is written, e.g. domain = "news article"')
-    datatype = str(found.get("type", "classification"))
-    if datatype not in registry.names("datatypes"):
-        hint = did_you_mean(datatype, registry.names("datatypes"))
-        raise InputError(
-            f"{where}: type is {datatype!r}{hint} (known: {', '.join(registry.names('datatypes'))})"
-        )
-    labels = found.get("labels", {})
-    pairs = labels.items() if isinstance(labels, Mapping) else ((name, "") for name in labels)
-    names = tuple(Label(str(name), str(definition)) for name, definition in pairs)
-    if datatype == "classification" and not names:
-        raise InputError(f'{where}: no labels; write labels = ["a", "b"] or a table [labels]')
-    repeated = [name for name, count in Counter(label.name for label in names).items() if count > 1]
-    if repeated:
-        raise InputError(f"{where}: the label {repeated[0]!r} stands twice; remove one")
-    schema = found.get("schema", {})
-    if isinstance(schema, str):
-        try:
-            schema = json.loads(schema)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: schema is not JSON ({error}); mend it") from None
-    attributes = tuple(
-        _attribute_of(name, value, {label.name for label in names}, where)
-        for name, value in found.get("attributes", {}).items()
-    )
-    return Task(
-        domain=str(found["domain"]),
-        labels=names,
-        type=datatype,
-        name=str(found.get("name", "")),
-        language=str(found.get("language", "")),
-        instructions=str(found.get("instructions", "")),
-        attributes=attributes,
-        schema=schema,
-    )
-
-
-def _attribute_of(name: str, given: Any, labels: set[str], where: str) -> Attribute:
-    given = {"values": given} if isinstance(given, list) else given
-    if not isinstance(given, Mapping) or not given.get("values"):
-        raise InputError(f'{where}: attribute {name!r} has no values; write values = ["...", "..."]')
-    values = given["values"]
-    if bool(given.get("class_dependent", isinstance(values, Mapping))) != isinstance(values, Mapping):
-        raise InputError(
-            f"{where}: attribute {name!r} must list its values for each label in "
-            f"[attributes.{name}.values] when class_dependent = true, and in one list otherwise"
-        )
-    if isinstance(values, Mapping):
-        for label in values:
-            if label not in labels:
-                raise InputError(
-                    f"{where}: attribute {name!r} names no label {label!r}{did_you_mean(label, labels)}"
-                )
-        return Attribute(name, by_label={label: tuple(map(str, v)) for label, v in values.items()})
-    return Attribute(name, tuple(dict.fromkeys(map(str, values))))
+Progress = Callable[..., None]
+"""Called as `progress(stage, done, total)`, and with `note="12/s, 0.10 USD"` where there is more to tell."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +27,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Request:
-    """One call: messages for a chat model; label and attributes for a provider that knows control tokens."""
+    """One call: messages for a chat model; label and attributes for a provider that knows control tokens.
+
+    replicate: another number asks the same again. logprobs: how many alternatives to the first token are
+    wanted (0: none). stop: texts at which the answer ends. schema: the JSON schema of the answer.
+    """
 
     id: str
     messages: tuple[Message, ...]
@@ -227,6 +45,8 @@ class Request:
     index: int = 0
     """the row of the plan; not part of the key"""
     schema: Mapping[str, Any] = field(default_factory=dict)
+    logprobs: int = 0
+    stop: tuple[str, ...] = ()
 
     @property
     def prompt_sha256(self) -> str:
@@ -234,9 +54,14 @@ class Request:
         text = json.dumps([[m.role, m.content] for m in self.messages], ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
+    @property
+    def draw_seed(self) -> int:
+        """The seed for a server, 31 bits: another replicate must not draw the same answer again."""
+        return (self.seed + 0x9E3779B1 * self.replicate) & 0x7FFFFFFF
+
     def key(self, identity: str) -> str:
         """The name of this call's answer in the journal: all that may change the answer, and nothing else."""
-        told = {
+        told: dict[str, Any] = {
             "model": identity,
             "messages": [[m.role, m.content] for m in self.messages],
             "label": self.label,
@@ -244,13 +69,18 @@ class Request:
             "schema": dict(self.schema),
             "parameters": [self.temperature, self.top_p, self.max_tokens, self.seed, self.replicate],
         }
+        if self.logprobs or self.stop:
+            told["more"] = [self.logprobs, list(self.stop)]
         text = json.dumps(told, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 @dataclass(frozen=True)
 class Response:
-    """One answer and what it cost; `logprob` is the mean over its tokens in nats, None where unknown."""
+    """One answer and what it cost; `logprob` is the mean over its tokens in nats, None where unknown.
+
+    alternatives: the most likely first tokens with their log-probabilities, where asked for and offered.
+    """
 
     request_id: str
     text: str
@@ -260,6 +90,7 @@ class Response:
     finish_reason: str = "stop"
     cost_usd: float = 0.0
     model: str = ""
+    alternatives: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -270,12 +101,21 @@ class Price:
     usd: float = 0.0
 
 
-class Retryable(Exception):
-    """A provider could not answer now; `after` is the number of seconds it asks to wait."""
+Cause = Literal["busy", "server", "connection", "timeout", "answer"]
 
-    def __init__(self, message: str, after: float | None = None) -> None:
+
+class Retryable(Exception):
+    """A provider could not answer now; `after` is the number of seconds it asks to wait.
+
+    cause: busy (429: too many calls), server (5xx), connection, timeout, answer (it cannot be read).
+    billed: the server may have done the work, so that the attempt counts against the caps.
+    """
+
+    def __init__(
+        self, message: str, after: float | None = None, *, cause: Cause = "busy", billed: bool = False
+    ) -> None:
         super().__init__(message)
-        self.after = after
+        self.after, self.cause, self.billed = after, cause, billed
 
 
 class Refused(Exception):
@@ -283,7 +123,12 @@ class Refused(Exception):
 
 
 class Provider(Protocol):
-    """Answers requests. Raises Retryable, Refused (one request) or errors.ProviderError (all of them)."""
+    """Answers requests. Raises Retryable, Refused (one request) or errors.ProviderError (all of them).
+
+    A provider may have more: `identity` (see below), `price` (Priced), `fit` (Learning), `secrets` (texts
+    that must never be written anywhere), `keep(folder)` (told where its own state may stay between runs),
+    `rates` (requests and tokens a minute that it allows, as far as it knows) and `close()`.
+    """
 
     @property
     def model(self) -> str:
@@ -328,20 +173,142 @@ def most(provider: Provider, request: Request) -> Price:
     """The most that a request can cost; one token for two bytes where the provider cannot say."""
     if isinstance(provider, Priced):
         return provider.price(request)
+    return Price(most_tokens_in(request) + request.max_tokens)
+
+
+def most_tokens_in(request: Request) -> int:
+    """An upper bound of the tokens of the messages: one token for two bytes, and eight a message."""
     sent = sum(len(m.content.encode("utf-8", "replace")) for m in request.messages)
-    return Price(sent // 2 + 8 * len(request.messages) + request.max_tokens)
+    return sent // 2 + 8 * len(request.messages)
+
+
+# ---------------------------------------------------------------------------------------- recipes
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What came of a row, or of a part of it: the fields of a record, or the reason why there is none.
+
+    text: the last answer as it came. responses: all calls that were made for it, in order.
+    label: what the recipe found to be the label; None leaves the planned one.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    text: str = ""
+    responses: tuple[Response, ...] = ()
+    label: str | None = None
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A row that a recipe plans: what is asked for, and the prompt.
+
+    material: whatever else `write` needs, plain JSON values (ids of records shown, a persona, an item).
+    yields: the most records that may come of it. parents: ids of the records it is made from.
+    id: a name of its own (an item's); empty: numbered. schema: of its answer; empty: the task's.
+    """
+
+    messages: tuple[Message, ...]
+    label: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    material: Mapping[str, Any] = field(default_factory=dict)
+    yields: int = 1
+    parents: tuple[str, ...] = ()
+    id: str = ""
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int = 0
+    temperature: float | None = None
+    logprobs: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A record that a recipe may show or build on: human, or made in an earlier round."""
+
+    id: str
+    text: str
+    label: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    human: bool = True
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What a recipe plans its rows from.
+
+    n: how many records are wanted of this round. pool: the human records and what earlier rounds made.
+    items: the records to be labelled, compared, translated or continued, where a recipe needs some.
+    """
+
+    task: Task
+    n: int
+    seed: int
+    human: Records | None = None
+    items: Records | None = None
+    round: int = 0
+    pool: Sequence[Sample] = ()
+    even: bool = True
+    """covering (no repeats) rather than independent draws of attributes"""
+
+
+Ask = Callable[..., Awaitable[Response]]
+
+
+class Scene(Protocol):
+    """What a recipe's `write` works with: one row, and a way to ask."""
+
+    task: Task
+    slot: Slot
+    seed: int
+    pool: Sequence[Sample]
+
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        *,
+        step: str = "",
+        replicate: int = 0,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        schema: Mapping[str, Any] | None = None,
+        logprobs: int | None = None,
+    ) -> Response:
+        """One call. The same messages again need another `replicate`. What is not given is the row's."""
+
+    async def draft(
+        self,
+        messages: Sequence[Message] | None = None,
+        *,
+        step: str = "",
+        schema: Mapping[str, Any] | None = None,
+    ) -> Draft:
+        """Ask (for the slot's messages) and read the answer; one that cannot be read is repaired."""
 
 
 class Recipe(Protocol):
-    """Turns rows of a plan into prompts."""
+    """Turns a task into prompts, and answers into records.
+
+    The least is `messages`: the prompt for a label and attribute values. A recipe may do more:
+
+    `enrich(task, human, seed) -> (task, human)`: find attributes in human records before planning.
+    `prepare(task, human, ask, seed) -> task`: make calls before planning; `ask` is None in a dry run.
+    `compose(plot) -> Iterator[Slot]`: plan its rows itself (`plan.slots(plot, recipe)` gives the usual ones).
+    `rounds(n) -> tuple[int, ...]`: plan in rounds, each knowing in `plot.pool` what the earlier ones made.
+    `async write(scene) -> Sequence[Draft]`: make several calls for one row, or several records of one answer.
+    `needs`: {"human"} or {"items"}, where it cannot work without.
+    """
 
     uses_attributes: ClassVar[bool]
 
-    def enrich(self, task: Task, human: Records | None, seed: int) -> tuple[Task, Records | None]:
-        """Find attributes in human records: their values go to the task, each record's own to its lineage."""
-
     def messages(self, task: Task, label: str | None, attributes: Mapping[str, str]) -> tuple[Message, ...]:
         """The prompt for one row."""
+
+
+AskAll = Callable[[Sequence[Request]], dict[str, Response]]
+"""Asks many requests at once and gives the answers by request id; those that failed are left out."""
 
 
 def check_number(name: str, value: float, low: float, cure: str) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from karat.generation.base import Response, Task
+from karat.generation.base import Response
+from karat.generation.tasks import Task
 
 # Only at the start of an answer: a text may well say "sorry" later on.
 _REFUSAL = re.compile(

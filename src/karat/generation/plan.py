@@ -12,8 +12,9 @@ from typing import Any
 
 from karat import registry
 from karat.errors import BadSetting, InputError
-from karat.generation.base import Message, Recipe, Request, Task
+from karat.generation.base import Message, Recipe, Request
 from karat.generation.sampler import combinations, quotas
+from karat.generation.tasks import Task
 
 
 @dataclass(frozen=True)

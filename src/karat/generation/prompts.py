@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from karat.generation.base import Task
 from karat.generation.parsing import fields_of
+from karat.generation.tasks import Task
 
 _FIELDS = {
     "prompt": "what a user asks",

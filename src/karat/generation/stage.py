@@ -17,11 +17,12 @@ from karat.blocks import Block, Chart, Column, Commands, Example, Examples, Head
 from karat.errors import BadSetting, BudgetSpent, InputError, did_you_mean
 from karat.generation import attributes as finding
 from karat.generation import plan as planning
-from karat.generation.base import Learning, Progress, Provider, Recipe, Request, Response, Task, most
+from karat.generation.base import Learning, Progress, Provider, Request, Response, most
 from karat.generation.calls import Called, Limits, Usage, call
 from karat.generation.journal import Journal
 from karat.generation.parsing import parse
 from karat.generation.plan import PlanRow
+from karat.generation.tasks import Task
 from karat.records import LINEAGE, Records
 
 
@@ -275,7 +276,7 @@ def generate(
     if redraw < 0 or retries < 0:
         raise BadSetting(f"redraw={redraw} and retries={retries} must be 0 or more")
     limits = Limits(max_usd, max_tokens, concurrency, retries)
-    maker: Recipe = registry.make("recipes", recipe)
+    maker: Any = registry.make("recipes", recipe)
     chosen_task, seen = maker.enrich(_task(task, human), human, seed)
     if plan is None:
         numbers = {"temperature": temperature, "top_p": top_p}
@@ -358,7 +359,7 @@ def _taught(
     if human is None:
         raise InputError(f"provider {name!r} learns from human records; give some (--human FILE)")
     if all(own is None for own in human.lineage("attributes")):
-        finder: Recipe = registry.make("recipes", "attributed")
+        finder: Any = registry.make("recipes", "attributed")
         enriched = finder.enrich(task, human, seed)[1]
         human = human if enriched is None else enriched
     return source.fit(human, seed=seed, cache=None if cache is None else cache / "models", progress=progress)

@@ -11,8 +11,9 @@ from typing import ClassVar, Literal
 
 from karat.errors import InputError
 from karat.generation import attributes as finding
-from karat.generation.base import Message, Task, check_number
+from karat.generation.base import Message, check_number
 from karat.generation.prompts import answer_form, class_line
+from karat.generation.tasks import Task
 from karat.records import Records
 
 _PHRASES = {

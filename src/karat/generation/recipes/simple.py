@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from karat.generation.base import Message, Task
+from karat.generation.base import Message
 from karat.generation.prompts import answer_form, class_line
+from karat.generation.tasks import Task
 from karat.records import Records
 
 
