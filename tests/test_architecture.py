@@ -25,6 +25,7 @@ ORDER = (
     "executors",
     "datatypes",
     "datasets",
+    "texts",
     "generation",
     "auditing",
     "curation",

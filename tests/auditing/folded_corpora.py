@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from karat.auditing.base import Context, Need
-from karat.auditing.folded import Seen, StackedWords, Words, fold
+from karat.auditing.folded import Seen, StackedWords, Words
 from karat.auditing.summaries import Sample
-from karat.auditing.tokens import hash_strings, mix, tokenise
+from karat.texts.tokens import fold, hash_strings, mix, tokenise
 
 GROUPS = 20
 

@@ -13,8 +13,8 @@ from audit_corpora import write
 from folded_corpora import Summary, compared, draw, words
 
 from karat.auditing.base import Context
-from karat.auditing.closest import Weights, closest
 from karat.auditing.metrics.contamination import Contamination, precision_recall
+from karat.texts.closest import Weights, closest
 
 
 def rows_of(data_dir: Path, name: str, file: str) -> list[dict[str, Any]]:
@@ -54,7 +54,12 @@ def test_the_closest_record_is_that_of_brute_force(seed: int) -> None:
             )
             for text, own in zip(mine, ours.groups, strict=True)
         ]
-        found = closest(ours, corpus, Weights.of(ours, corpus), other_groups=other_groups)
+        found = closest(
+            ours.tokens,
+            corpus.tokens,
+            Weights.of(ours.tokens, corpus.tokens),
+            apart=(ours.groups, corpus.groups) if other_groups else None,
+        )
         assert expected == pytest.approx(found.likeness.tolist(), abs=1e-9)
 
 
@@ -152,7 +157,7 @@ def test_rephrased_questions_are_found_by_near_only(data_dir: Path) -> None:
     test = [rows[i]["original"] for i in order]
     truth = np.arange(len(rows)) < half
     ours, theirs = words(train), words(test)
-    scores = closest(theirs, ours, Weights.of(ours, theirs)).likeness
+    scores = closest(theirs.tokens, ours.tokens, Weights.of(ours.tokens, theirs.tokens)).likeness
     rates = precision_recall(Contamination(kind="near").flags(scores), truth)
     assert rates.recall > 0.85 and rates.precision > 0.95 and rates.false_positive_rate < 0.03
     strict = precision_recall(scores >= 0.4, truth)

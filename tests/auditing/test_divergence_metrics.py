@@ -14,7 +14,7 @@ from karat.auditing.divergence import expected_by_chance, of_counts, of_spectrum
 from karat.auditing.grams import GramKeys
 from karat.auditing.spectra import stack_spectrum
 from karat.auditing.stage import audit
-from karat.auditing.tokens import mix
+from karat.texts.tokens import mix
 
 
 def shares(texts: list[str], n: int) -> Counter[tuple[str, ...]]:

@@ -13,11 +13,11 @@ from judge_corpora import Seen, context, p_of
 import karat
 from karat import records, registry
 from karat.auditing.instruction_constraints import constraints, items_of, kept, size_of
-from karat.auditing.instruction_overlap import content_words, longest_run, rouge_l, words
 from karat.auditing.instruction_types import task_kind
 from karat.auditing.metrics.input_use import lacks_input
 from karat.auditing.result import Score
 from karat.records import Records
+from karat.texts.overlap import content_words, longest_run, rouge_l, words
 
 
 def scored(data: Records, metric: str, reference: Records | None = None, **more: object) -> Score:

@@ -11,7 +11,7 @@ from karat.auditing.grams import GramKeys
 from karat.auditing.lexical import rarefied
 from karat.auditing.sequences import Sequences, SequencesPart, first_records, whole_hashes
 from karat.auditing.spectra import Spectrum, joined, stack_spectrum
-from karat.auditing.tokens import mix
+from karat.texts.tokens import mix
 
 
 def drawn(seed: int, groups: int, size: int = 4000) -> tuple[np.ndarray, np.ndarray]:

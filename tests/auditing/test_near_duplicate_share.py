@@ -13,11 +13,10 @@ import pytest
 from audit_corpora import corpus, write
 
 from karat.auditing import statistics as stats
-from karat.auditing.folded import fold
-from karat.auditing.near_duplicates import alike, shingles
-from karat.auditing.neighbours import Sets, minhash_bands, sets_of, similar_pairs
+from karat.auditing.near_duplicates import alike
 from karat.auditing.stage import audit
-from karat.auditing.tokens import mix, tokenise
+from karat.texts.neighbours import Sets, minhash_bands, sets_of, shingles, similar_pairs
+from karat.texts.tokens import fold, mix, tokenise
 
 
 def rows_of(data_dir: Path, name: str, file: str) -> list[dict[str, Any]]:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from karat.auditing.base import Need
 from karat.auditing.result import Source
 from karat.auditing.shards import FIELD
-from karat.auditing.tokens import hash_strings
 from karat.formats import release
 from karat.records import Records
+from karat.texts.tokens import hash_strings
 
 
 @dataclass(frozen=True, eq=False)

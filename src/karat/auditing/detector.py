@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from karat.auditing.features import FeatureSpace, featurise
-from karat.auditing.tokens import hash_strings, normalise
 from karat.errors import NotEnoughData
+from karat.texts.tokens import hash_strings, normalise
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from karat.auditing.base import Masks, Values
 from karat.auditing.spectra import I64, Spectrum
-from karat.auditing.tokens import pattern
+from karat.texts.tokens import pattern
 
 if TYPE_CHECKING:
     from karat.auditing.summaries import Sample

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from karat.auditing.tokens import pattern, tokenise
+from karat.texts.tokens import pattern, tokenise
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from karat.auditing import statistics as stats
 from karat.auditing.base import Need, need
 from karat.auditing.shards import Shard
-from karat.auditing.tokens import Tokens, hash_strings, ngrams, normalise, tokenise
+from karat.texts.tokens import Tokens, fold, hash_strings, ngrams, tokenise
 
 LIMIT = 500_000
 """Records of each side that are looked at; more are a hash sample."""
@@ -30,8 +29,6 @@ BYTES = 96 << 20
 _BLOCK = 1 << 21  # words whose n-grams are made at a time
 _GROUP = np.uint64(63)
 _QUOTED = 10  # words
-_APOSTROPHE = r"(\p{L})['\x{2019}](\p{L})"
-_HYPHEN = r"(\p{L})[-\x{2010}\x{2011}](\p{L})"
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
@@ -165,12 +162,6 @@ class WordsKind:
     def stack(self, corpora: Sequence[Words], offsets: Sequence[int], groups: int) -> StackedWords:
         moved = tuple(part.moved(shift) for part, shift in zip(corpora, offsets, strict=True))
         return StackedWords(moved, groups // 3)
-
-
-def fold(texts: pa.Array) -> pa.Array:
-    """Texts without what does not make another text of them: can't is cant, and top-up is top up."""
-    joined = pc.replace_substring_regex(texts.cast(pa.large_string()), _APOSTROPHE, r"\1\2")
-    return pc.replace_substring_regex(normalise(joined), _HYPHEN, r"\1 \2")
 
 
 def words_need(tokens: str = "word", limit: int = LIMIT) -> Need:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from karat.auditing.base import Jury, Question
 from karat.auditing.judged_rates import Ask, Opinion
-from karat.auditing.judging import extractions
+from karat.texts.answers import extractions
 
 SHOWN = 12_000
 """Characters of a record that a judge is shown; of longer ones the middle is left out."""

@@ -5,7 +5,6 @@ Knows providers only as parts that answer requests. How far a judge can be belie
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from karat.formats import read_rows
 from karat.generation.base import Learning, Message, Provider, Request, identity
 from karat.generation.calls import call
 from karat.generation.journal import Journal
+from karat.texts.answers import plain, read_answer
 
 Progress = Callable[[str, int, int], None]
 
@@ -124,47 +124,6 @@ def messages(question: Question) -> tuple[Message, ...]:
 # ---------------------------------------------------------------------------------------- answers
 
 
-def read_answer(text: str, answers: Sequence[str], *, last: bool = False) -> str | None:
-    """The allowed answer that a text gives: what follows "Answer:", else the first (or last) one named."""
-    marked = re.findall(r"(?i)\banswer(?:\W+is)?[\s*_]*[:=][\s*_]*([^\n]+)", text)
-    if marked:
-        found = _named(marked[-1], answers)
-        if found:
-            return found[0]
-    found = _named(text, answers)
-    return (found[-1] if last else found[0]) if found else None
-
-
-def extractions(text: str, answers: Sequence[str]) -> tuple[str | None, str | None]:
-    """What two parsers make of a text: the first allowed answer that it names, and the last."""
-    found = _named(text, answers)
-    return (found[0], found[-1]) if found else (None, None)
-
-
-def _named(text: str, answers: Sequence[str]) -> list[str]:
-    """All allowed answers in a text, in order; a number counts where the answers were numbered."""
-    folded = " ".join(text.casefold().replace("_", " ").split())
-    alone = folded.strip(" .,:;!?*()[]\"'`")
-    names = {_plain(answer): answer for answer in answers}
-    if alone in names:
-        return [names[alone]]
-    if len(answers) > 3:
-        number = re.match(r"\(?(\d{1,2})\b", alone)
-        if number and 1 <= int(number[1]) <= len(answers):
-            return [answers[int(number[1]) - 1]]
-    # the longest first, so that "very good" is not read as "good"; letters stand alone and large
-    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if len(name) > 1)
-    found = [(m.start(), names[m[0]]) for m in re.finditer(rf"\b(?:{pattern})\b", folded)] if pattern else []
-    for answer in answers:
-        if len(answer) == 1:
-            found += [(m.start(), answer) for m in re.finditer(rf"\b{re.escape(answer.upper())}\b", text)]
-    return [answer for _, answer in sorted(found)]
-
-
-def _plain(answer: str) -> str:
-    return " ".join(answer.casefold().replace("_", " ").split())
-
-
 # ----------------------------------------------------------------------------- answers of people
 
 
@@ -205,8 +164,8 @@ def known_answer(truth: Mapping[str, str], kind: str, record: str, answers: Sequ
 
 def read_given(value: Any, answers: Sequence[str]) -> str | None:
     """The allowed answer that a value stands for; true, 1 and y are yes where yes is allowed."""
-    folded = "" if value is None else _plain(str(value).strip())
+    folded = "" if value is None else plain(str(value).strip())
     for answer in answers:
-        if folded == _plain(answer) or folded in _TRUE.get(answer, ()):
+        if folded == plain(answer) or folded in _TRUE.get(answer, ()):
             return answer
     return None

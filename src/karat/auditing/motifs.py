@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.auditing.tokens import hash_strings, mix
 from karat.errors import BadSetting, InputError
+from karat.texts.tokens import hash_strings, mix
 
 if TYPE_CHECKING:
     import scipy.sparse

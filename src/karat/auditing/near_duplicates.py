@@ -15,30 +15,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from karat.auditing.base import Masks, Need, Values
-from karat.auditing.folded import fold
-from karat.auditing.neighbours import I64, U64, Sets, classes, sets_of, similar_pairs
 from karat.auditing.sequences import first_records
 from karat.auditing.shards import Shard
-from karat.auditing.tokens import Tokens, mix, ngrams, tokenise
-
-_STEP = np.uint64(0xD6E8FEB86659FD93)
-
-
-def shingles(tokens: Tokens, n: int) -> tuple[U64, I64]:
-    """The n-grams of each text and the text that each is in; a shorter text is one shingle as a whole."""
-    hashes, owner = ngrams(tokens, n)
-    lengths = tokens.lengths
-    short, texts = [hashes], [owner]
-    for length in range(n):
-        rows = np.flatnonzero(lengths == length)
-        whole = np.full(len(rows), length, np.uint64)
-        for step in range(length):
-            whole = whole * _STEP + tokens.hashes[tokens.offsets[:-1][rows] + step]
-        short.append(mix(mix(whole)))
-        texts.append(rows)
-    hashes, owner = np.concatenate(short), np.concatenate(texts)
-    order = np.argsort(owner, kind="stable")
-    return hashes[order], owner[order]
+from karat.texts.neighbours import I64, U64, Sets, classes, sets_of, shingles, similar_pairs
+from karat.texts.tokens import fold, tokenise
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.auditing.tokens import Tokens, ngrams
+from karat.texts.tokens import Tokens, ngrams
 
 Order = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32]]
 """(hash, record, count), one entry for each n-gram of one order and each record that holds it."""

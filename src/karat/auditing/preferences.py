@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from karat.auditing.base import Facts, Need, need
 from karat.auditing.columns import Columns
-from karat.auditing.tokens import count_tokens, hash_strings, mix
 from karat.datatypes.preference import pairs_from_rankings as pairs_from_rankings
+from karat.texts.tokens import count_tokens, hash_strings, mix
 
 U64 = NDArray[np.uint64]
 Ints = NDArray[np.int64]

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from karat.auditing.shards import OUT
-from karat.auditing.tokens import count_tokens, hash_strings, mix
+from karat.texts.tokens import count_tokens, hash_strings, mix
 
 GROUPS = 20
 BANDS = 40

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from karat.auditing.base import Need
 from karat.auditing.shards import Shard
-from karat.auditing.tokens import Tokens, mix
+from karat.texts.tokens import Tokens, mix
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]

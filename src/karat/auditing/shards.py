@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from karat.auditing import tokens as token_tools
 from karat.auditing.base import Fitted, Need
-from karat.auditing.tokens import Tokens
 from karat.formats import mapped, release
+from karat.texts import tokens as token_tools
+from karat.texts.tokens import Tokens
 
 UNLABELLED = "\x00none"  # stands for a missing label in arrays of labels
 OUT = 255  # the group of a record that a view does not select

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from karat.auditing import tokens as token_tools
 from karat.auditing.passes import Passed
 from karat.auditing.result import Evidence, Score
+from karat.texts import tokens as token_tools
 
 _LOOK = 5_000
 """Records looked at, the first by hash."""

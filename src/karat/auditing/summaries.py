@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from karat.auditing import tokens as token_tools
 from karat.auditing.base import Masks, Need, Values
 from karat.auditing.columns import ColumnsKind
 from karat.auditing.folded import WordsKind
@@ -36,6 +35,7 @@ from karat.auditing.spectra import SpectrumKind
 from karat.auditing.vectors import Embeddings as Embeddings
 from karat.auditing.vectors import EmbeddingsKind, MomentsKind, VectorsKind
 from karat.executors.base import tree_reduce
+from karat.texts import tokens as token_tools
 
 
 class Stacked(Protocol):

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from karat.auditing import statistics as stats
 from karat.auditing.base import Comparison, Context, Found, Metric, Need, Setting, Summary, Telling, View
-from karat.auditing.closest import Closest, Weights, closest
 from karat.auditing.folded import LIMIT, Words, elsewhere, grams, holders, words_need
+from karat.texts.closest import Closest, Weights, closest
 
 KINDS = ("exact", "ngram", "near")
 _THRESHOLDS = {"exact": 1.0, "ngram": 0.5, "near": 0.25}
@@ -124,7 +124,7 @@ class Contamination(Metric):
 
     def _finder(self, train: Words, test: Words) -> _Finder:
         if self.kind == "near":
-            return _Near(test, Weights.of(train, test))
+            return _Near(test, Weights.of(train.tokens, test.tokens))
         return _Held(test, 0 if self.kind == "exact" else self.n)
 
     def _details(self, scores: Floats, test: Words) -> dict[str, float]:
@@ -222,7 +222,9 @@ class _Near(_Finder):
     weights: Weights
 
     def __call__(self, corpus: Words, other_groups: bool) -> _Scores:
-        found: Closest = closest(self.test, corpus, self.weights, other_groups=other_groups)
+        test = self.test
+        apart = (test.groups, corpus.groups) if other_groups else None
+        found: Closest = closest(test.tokens, corpus.tokens, self.weights, apart=apart)
         return _Scores(found.likeness, found.record)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from karat.auditing.base import Facts, Masks, Metric, Need, Summary, Telling, Values, View, everything
 from karat.auditing.columns import Columns
-from karat.auditing.instruction_overlap import Floats, longest_run, recalled, words
 from karat.auditing.instructions import INSTRUCTIONS, opened
 from karat.auditing.ratios import ratio, told
+from karat.texts.overlap import Floats, longest_run, recalled, words
 
 _RUNS = 1000  # records whose longest common run is looked at, the first by hash
 _THINGS = (

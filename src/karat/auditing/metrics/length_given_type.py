@@ -13,9 +13,9 @@ from karat.auditing import instructions
 from karat.auditing import statistics as stats
 from karat.auditing.base import Comparison, Context, Found, Metric, Need, Summary, Telling, View
 from karat.auditing.columns import Columns
-from karat.auditing.instruction_overlap import Floats, words
 from karat.auditing.instruction_types import task_kind
 from karat.auditing.instructions import INSTRUCTIONS
+from karat.texts.overlap import Floats, words
 
 _LEAST = 5  # records of a type on each side
 

@@ -15,7 +15,7 @@ from karat.auditing import attributes, shares
 from karat.auditing import statistics as stats
 from karat.auditing.base import Comparison, Context, Facts, Found, Metric, Need, Summary, Telling, View, need
 from karat.auditing.columns import Columns
-from karat.auditing.tokens import hash_strings, mix, normalise
+from karat.texts.tokens import hash_strings, mix, normalise
 
 Ints = NDArray[np.int64]
 Keys = NDArray[np.uint64]

@@ -13,7 +13,7 @@ import numpy as np
 from karat.auditing.base import Masks, Metric, Need, Summary, Telling, Values, View
 from karat.auditing.instructions import INSTRUCTIONS, Rows, opened
 from karat.auditing.ratios import ratio, told
-from karat.auditing.refusals import refusal
+from karat.texts.refusals import refusal
 
 
 @dataclass(frozen=True)

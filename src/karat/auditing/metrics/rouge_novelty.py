@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from karat.auditing import statistics as stats
 from karat.auditing.base import Comparison, Context, Metric, Need, Summary, Telling, View
 from karat.auditing.columns import Columns
-from karat.auditing.instruction_overlap import Floats, rouge_l, words
 from karat.auditing.instructions import INSTRUCTIONS, opened
+from karat.texts.overlap import Floats, rouge_l, words
 
 _BUDGETS = {"small": 500, "medium": 1_000, "large": 3_000}
 _SHOWN = 8

@@ -27,9 +27,9 @@ from karat.auditing.base import (
 )
 from karat.auditing.prevalence import Mixture
 from karat.auditing.summaries import Sample
-from karat.auditing.tokens import hash_strings
 from karat.auditing.unlabelled import Scored
 from karat.errors import NotEnoughData
+from karat.texts.tokens import hash_strings
 
 # The most records of each of the three corpora.
 _BUDGETS = {"small": 1_000, "medium": 2_000, "large": 6_000}

@@ -16,8 +16,8 @@ from karat.auditing import detector
 from karat.auditing.base import Facts
 from karat.auditing.features import FeatureSpace, featurise
 from karat.auditing.scorers.base import Floats, Given, Scores, known_values
-from karat.auditing.tokens import hash_strings, normalise
 from karat.errors import BadSetting, NotEnoughData
+from karat.texts.tokens import hash_strings, normalise
 
 Ints = NDArray[np.int64]
 _BATCH = 5_000

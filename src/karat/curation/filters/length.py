@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from karat.auditing.tokens import count_tokens
 from karat.curation.base import Verdicts
 from karat.errors import BadSetting
 from karat.records import Records
+from karat.texts.tokens import count_tokens
 
 
 @dataclass(frozen=True)

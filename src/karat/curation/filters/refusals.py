@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from karat.auditing.refusals import LANGUAGES
-from karat.auditing.refusals import refusal as refusal
 from karat.curation.base import Verdicts
 from karat.records import Records
+from karat.texts.refusals import LANGUAGES
+from karat.texts.refusals import refusal as refusal
 
 
 @dataclass(frozen=True)

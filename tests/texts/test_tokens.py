@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from karat.auditing import tokens as tk
 from karat.errors import BadSetting
+from karat.texts import tokens as tk
 
 
 def _column(*texts: str | None) -> pa.Array:
@@ -47,7 +47,7 @@ def test_hashes_are_the_same_everywhere() -> None:
     """A hash is fixed by the bytes alone: here and in another process, in any column."""
     expected = [int(h) for h in tk.hash_strings(_column("gold", "", "漢", "gold"))]
     code = (
-        "import pyarrow as pa; from karat.auditing.tokens import hash_strings;"
+        "import pyarrow as pa; from karat.texts.tokens import hash_strings;"
         "print([int(h) for h in hash_strings(pa.array(['gold', '', '漢', 'gold']))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

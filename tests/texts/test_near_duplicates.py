@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from karat.auditing.neighbours import sets_of, similar_pairs
-from karat.auditing.tokens import mix
+from karat.texts.neighbours import sets_of, similar_pairs
+from karat.texts.tokens import mix
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.8, 1.0])

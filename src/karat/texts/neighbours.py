@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.auditing.tokens import mix
+from karat.texts.tokens import Tokens, mix, ngrams
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -25,6 +25,7 @@ _DEAR = 300_000_000  # candidates, repeats counted, from which MinHash takes ove
 _HASHES = 128
 _TEXTS = 1 << 16  # texts whose shingles are sorted together
 _EPS = 1e-9
+_STEP = np.uint64(0xD6E8FEB86659FD93)
 _TABLE = 1 << 25  # bytes
 _FEW = 64
 
@@ -68,6 +69,23 @@ class Pairs:
     """The chance that a pair at exactly the threshold is found; 1 for the exact join."""
     cut: bool = False
     """Whether some record had more candidates than are looked at, so that pairs may be missing."""
+
+
+def shingles(tokens: Tokens, n: int) -> tuple[U64, I64]:
+    """The n-grams of each text and the text that each is in; a shorter text is one shingle as a whole."""
+    hashes, owner = ngrams(tokens, n)
+    lengths = tokens.lengths
+    short, texts = [hashes], [owner]
+    for length in range(n):
+        rows = np.flatnonzero(lengths == length)
+        whole = np.full(len(rows), length, np.uint64)
+        for step in range(length):
+            whole = whole * _STEP + tokens.hashes[tokens.offsets[:-1][rows] + step]
+        short.append(mix(mix(whole)))
+        texts.append(rows)
+    hashes, owner = np.concatenate(short), np.concatenate(texts)
+    order = np.argsort(owner, kind="stable")
+    return hashes[order], owner[order]
 
 
 def sets_of(hashes: U64, owner: I64, texts: int) -> Sets:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from karat.errors import BadSetting, did_you_mean
@@ -30,6 +31,8 @@ _PATTERNS = {
     "whitespace": r"[^\s\x1c-\x1f]+",
 }
 TOKENISERS = tuple(_PATTERNS)
+_APOSTROPHE = r"(\p{L})['\x{2019}](\p{L})"
+_HYPHEN = r"(\p{L})[-\x{2010}\x{2011}](\p{L})"
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it has an inverse modulo 2**64
 _STEP = np.uint64(0xD6E8FEB86659FD93)
@@ -92,6 +95,12 @@ def normalise(texts: pa.Array) -> pa.Array:
     folded = _series(texts).str.normalize("NFKC").str.to_lowercase()
     folded = folded.str.replace_all(r"[[\p{Po}\p{Pi}\p{Pf}\p{C}\s]--[*&@#%/\\]]+", " ").str.strip_chars()
     return folded.to_arrow().cast(pa.large_string())
+
+
+def fold(texts: pa.Array) -> pa.Array:
+    """Texts without what does not make another text of them: can't is cant, and top-up is top up."""
+    joined = pc.replace_substring_regex(texts.cast(pa.large_string()), _APOSTROPHE, r"\1\2")
+    return pc.replace_substring_regex(normalise(joined), _HYPHEN, r"\1 \2")
 
 
 def hash_strings(strings: pa.Array) -> U64:
