@@ -4,99 +4,216 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations as pairs_of
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-# A space up to this size is looked at whole for each row; of a larger one, a few hundred unused members.
-_WHOLE, _SOME = 4096, 192
-# So many pairs can be counted; beyond, hardly any pair would meet twice anyway.
-_PAIRS = 1_000_000
+from karat.errors import BadSetting
+from karat.generation.spaces import Clause, Space, Unused
 
 Array = NDArray[Any]
+Mode = Literal["covering", "independent"]
+
+# So many rows are built at a time, of which the best is taken; and so many unused ones are looked at.
+_BUILT, _LOOKED = 8, 384
+# So many cells of pair tables are kept; of larger pairs only those that met are known.
+_CELLS = 4_000_000
+# What a pair that never met is worth, beside a value that is one row behind; and what a full quota costs.
+_NEW, _FULL = 0.25, 8.0
 
 
 def combinations(
-    sizes: Sequence[int], n: int, *, seed: int, shares: Sequence[Sequence[float]] | None = None
+    sizes: Sequence[int],
+    n: int,
+    *,
+    seed: int,
+    shares: Sequence[Sequence[float]] | None = None,
+    mode: Mode = "covering",
+    forbidden: Sequence[Clause] = (),
+    joint: Mapping[tuple[int, int], Sequence[Sequence[float]]] | None = None,
 ) -> Iterator[tuple[int, ...]]:
-    """Yield n combinations of value numbers; none comes twice before all have come.
+    """Yield n combinations of value numbers, one a row, as they are asked for.
 
-    sizes: how many values each attribute has. shares: the wanted share of each value (default: all alike).
-    Each next combination is the unused one whose values are furthest behind their shares, and which brings
-    most pairs of values that did not meet yet; ties are broken at random by `seed`.
+    covering: none comes twice before all that are permitted have come; each row takes the values that are
+    furthest behind their shares and brings most pairs that did not meet yet. Quotas of values are met to
+    the row where this leaves room for it. independent: draws with replacement, as the AttrPrompt paper has it.
+
+    sizes: how many values each attribute has. shares: the wanted share of each value (default: all alike;
+    0: never). forbidden: clauses (attribute number -> value numbers) that may not hold together.
+    joint: wanted shares of the pairs of two attributes (a < b), [size a, size b]; covering only.
+    Raises BadSetting where no combination is permitted.
     """
+    if mode not in ("covering", "independent"):
+        raise BadSetting(f"mode={mode!r} is not a way to sample; name covering or independent")
     if not sizes or min(sizes) == 0:
-        yield from (() for _ in range(n))
-        return
+        return iter([() for _ in range(n)])
+    wanted = [np.full(size, 1 / size) for size in sizes] if shares is None else list(map(_share, shares))
+    space = Space(sizes, forbidden, [share > 0 for share in wanted])
+    if space.empty():
+        raise BadSetting(
+            f"no combination of the attribute values is permitted by {len(forbidden)} constraints; remove one"
+        )
     generator = np.random.default_rng(seed)
-    wanted = [
-        np.full(size, 1 / size) if shares is None else np.asarray(shares[j], float) / sum(shares[j])
-        for j, size in enumerate(sizes)
-    ]
-    counts = [np.zeros(size) for size in sizes]
-    met = {
-        (a, b): np.zeros((sizes[a], sizes[b]), dtype=np.int32)
-        for a, b in pairs_of(range(len(sizes)), 2)
-        if sizes[a] * sizes[b] <= _PAIRS
-    }
-    pool = _Pool(sizes, generator)
+    if mode == "independent":
+        return _independent(space, n, wanted, generator)
+    return _covering(space, n, _Ledger(space, n, wanted, joint or {}), generator)
+
+
+def _share(given: Sequence[float]) -> Array:
+    found = np.asarray(given, float)
+    if not found.sum() > 0 or found.min() < 0 or not np.isfinite(found).all():
+        raise BadSetting(f"shares {list(given)} must be numbers of 0 or more, one of them above 0")
+    return np.asarray(found / found.sum())
+
+
+def _independent(
+    space: Space, n: int, wanted: list[Array], generator: np.random.Generator
+) -> Iterator[tuple[int, ...]]:
+    """Draws with replacement, of which those are kept that are permitted."""
+    steps = [np.cumsum(share) for share in wanted]
+    left, tried, known = n, 0, None
+    while left:
+        size = min(max(left, 64), 1024)
+        if known is None:
+            drawn = [np.searchsorted(s[:-1], generator.random(size), side="right") for s in steps]
+            rows = np.stack(drawn, axis=1)
+            tried += size
+        else:
+            rows = space.rows(known[0][np.searchsorted(known[1][:-1], generator.random(size), side="right")])
+        rows = rows[space.permitted(rows)][:left]
+        left -= len(rows)
+        yield from map(tuple, rows.tolist())
+        if known is None and tried > 200 * (n - left + 1) and (codes := space.codes()) is not None:
+            # Hardly any draw is permitted: draw from the list of those that are, by their product of shares.
+            listed = space.rows(codes)
+            weight = np.prod([share[listed[:, j]] for j, share in enumerate(wanted)], axis=0)
+            known = codes, np.cumsum(weight / weight.sum())
+
+
+def _covering(
+    space: Space, n: int, ledger: _Ledger, generator: np.random.Generator
+) -> Iterator[tuple[int, ...]]:
+    unused = Unused(space, generator)
     for made in range(n):
-        offered = pool.offer()
-        score = generator.random(len(offered)) * 1e-3
-        for j, (share, count) in enumerate(zip(wanted, counts, strict=True)):
-            score += (share * (made + 1) - count)[offered[:, j]]
-        for (a, b), seen in met.items():
-            # A pair that was never seen is worth a quarter of a value that is one behind.
-            score += 0.25 / (1 + seen[offered[:, a], offered[:, b]])
-        best = int(score.argmax())
-        chosen = offered[best]
-        for j, value in enumerate(chosen):
-            counts[j][value] += 1
-        for (a, b), seen in met.items():
-            seen[chosen[a], chosen[b]] += 1
-        pool.use(best)
-        yield tuple(int(value) for value in chosen)
+        ledger.begin(made)
+        rows = unused.some(_LOOKED) if unused.few(_LOOKED) else None
+        if rows is None:
+            rows = ledger.build(generator)
+            rows = rows[unused.fresh(rows)]
+            if not len(rows):
+                # What is built greedily has all come: look at unused ones, wherever they lie.
+                rows = unused.some(_LOOKED)
+        score = ledger.score(rows) + generator.random(len(rows)) * 1e-3
+        chosen = tuple(rows[int(score.argmax())].tolist())
+        ledger.add(chosen)
+        unused.use(chosen)
+        yield chosen
 
 
-class _Pool:
-    """The combinations not used yet in this round; when all are used, a new round begins."""
+class _Ledger:
+    """What has come so far: values and pairs, beside what was wanted."""
 
-    def __init__(self, sizes: Sequence[int], generator: np.random.Generator) -> None:
-        self.sizes, self.generator = tuple(sizes), generator
-        self.total = int(np.prod([float(s) for s in sizes]))
-        self.used: set[int] = set()
-        self.left: Array | None = np.arange(self.total) if self.total <= _WHOLE else None
-        self.numbers: Array = np.zeros(0, dtype=np.int64)
+    def __init__(
+        self,
+        space: Space,
+        n: int,
+        wanted: list[Array],
+        joint: Mapping[tuple[int, int], Sequence[Sequence[float]]],
+    ) -> None:
+        self.space, self.wanted = space, wanted
+        self.counts = [np.zeros(size) for size in space.sizes]
+        self.quota = [
+            np.array(list(quotas(dict(enumerate(share.tolist())), n).values()), dtype=float)
+            for share in wanted
+        ]
+        self.appeal: list[Array] = []
+        self.joint = {pair: _share(np.ravel(m).tolist()).reshape(np.shape(m)) for pair, m in joint.items()}
+        self.seen = {pair: np.zeros(share.shape) for pair, share in self.joint.items()}
+        free = [pair for pair in pairs_of(range(len(space.sizes)), 2) if pair not in self.joint]
+        self.worth: dict[tuple[int, int], Array] = {}
+        self.met: dict[tuple[int, int], set[int]] = {}
+        cells = 0
+        for a, b in sorted(free, key=lambda pair: space.sizes[pair[0]] * space.sizes[pair[1]]):
+            cells += (size := space.sizes[a] * space.sizes[b])
+            if size == 1:
+                continue
+            if cells <= _CELLS:
+                table = np.full((space.sizes[a], space.sizes[b]), _NEW, dtype=np.float32)
+                # kept both ways round, so that a row of it is what a value of either side still lacks
+                self.worth[a, b], self.worth[b, a] = table, table.T
+            else:
+                self.met[a, b] = set()
+        self.pairs = [pair for pair in self.worth if pair[0] < pair[1]]
+        self.row = 0
 
-    def offer(self) -> Array:
-        """Unused combinations [k, attributes] to choose from."""
-        if self.left is None and 2 * len(self.used) >= self.total:
-            # Half of a large space is used: now guessing fails too often, and the rest fits in memory.
-            self.left = np.setdiff1d(np.arange(self.total), np.fromiter(self.used, np.int64))
-        if self.left is not None:
-            if not len(self.left):
-                self.left = np.arange(self.total)
-            few = len(self.left) <= _WHOLE
-            self.numbers = self.left if few else self.generator.choice(self.left, _SOME, replace=False)
-        else:
-            drawn = np.unique(self.generator.integers(0, self.total, size=4 * _SOME))
-            fresh = [number for number in drawn.tolist() if number not in self.used]
-            if not fresh:
-                return self.offer()
-            self.numbers = self.generator.permutation(np.array(fresh))[:_SOME]
-        return np.stack(np.unravel_index(self.numbers, self.sizes), axis=1)
+    def begin(self, made: int) -> None:
+        """Reckon how far each value is behind, before row `made`."""
+        self.row = made
+        self.appeal = [
+            share * (made + 1) - count - _FULL * (count >= full)
+            for share, count, full in zip(self.wanted, self.counts, self.quota, strict=True)
+        ]
+        for j, allowed in self.space.barred.items():
+            self.appeal[j][~allowed] = -np.inf
 
-    def use(self, row: int) -> None:
-        """Take the offered combination out of the pool."""
-        number = int(self.numbers[row])
-        if self.left is not None:
-            self.left = self.left[self.left != number]
-        else:
-            self.used.add(number)
+    def build(self, generator: np.random.Generator) -> Array:
+        """A few rows [k, attributes], each built value by value: the one that is furthest behind and new."""
+        rows = np.zeros((_BUILT, len(self.appeal)), dtype=np.int64)
+        alive = np.ones(_BUILT, dtype=bool)
+        order = generator.permutation(len(self.appeal)).tolist()
+        for step, j in enumerate(order):
+            noise = generator.random((_BUILT, len(self.appeal[j])), dtype=np.float32)
+            # The first value is drawn among those that are behind, so that the rows differ.
+            gain = self.appeal[j] + (0.02 if step else 0.8) * noise
+            for other in order[:step]:
+                if (table := self.worth.get((other, j))) is not None:
+                    gain += table[rows[:, other]]
+                elif self.joint:
+                    gain += self._behind(other, j, rows[:, other])
+            self.space.bar(gain, rows, j, order[:step])
+            rows[:, j] = gain.argmax(axis=1)
+            alive &= gain[np.arange(_BUILT), rows[:, j]] > -np.inf
+        return rows[alive]
+
+    def _behind(self, other: int, j: int, values: Array) -> Array | float:
+        """How far the pairs of values of one attribute with all of another are behind their shares."""
+        pair = (other, j) if (other, j) in self.joint else (j, other)
+        if pair not in self.joint:
+            return 0.0
+        lack = np.clip(self.joint[pair] * (self.row + 1) - self.seen[pair], -2, 2)
+        lack[self.joint[pair] == 0] = -_FULL
+        return np.asarray(lack[values] if pair == (other, j) else lack[:, values].T)
+
+    def score(self, rows: Array) -> Array:
+        """What each row [k, attributes] would do for values and pairs."""
+        total = np.zeros(len(rows))
+        for j, behind in enumerate(self.appeal):
+            total += behind[rows[:, j]]
+        for a, b in self.pairs:
+            total += self.worth[a, b][rows[:, a], rows[:, b]]
+        for a, b in self.joint:
+            total += np.asarray(self._behind(a, b, rows[:, a]))[np.arange(len(rows)), rows[:, b]]
+        for (a, b), met in self.met.items():
+            codes = rows[:, a] * self.space.sizes[b] + rows[:, b]
+            total += [0.0 if code in met else _NEW for code in codes.tolist()]
+        return total
+
+    def add(self, row: tuple[int, ...]) -> None:
+        """Count a row."""
+        for count, value in zip(self.counts, row, strict=True):
+            count[value] += 1
+        for a, b in self.pairs:
+            # the n-th meeting is worth 1/n of the first
+            table = self.worth[a, b]
+            table[row[a], row[b]] = _NEW / (_NEW / table[row[a], row[b]] + 1)
+        for (a, b), seen in self.seen.items():
+            seen[row[a], row[b]] += 1
+        for (a, b), met in self.met.items():
+            met.add(row[a] * self.space.sizes[b] + row[b])
 
 
-def quotas(shares: Mapping[str, float], n: int) -> dict[str, int]:
+def quotas(shares: Mapping[Any, float], n: int) -> dict[Any, int]:
     """Whole numbers that sum to n and are nearest to the shares (largest remainder; ties by order)."""
     total = sum(shares.values())
     exact = {name: n * share / total for name, share in shares.items()}
