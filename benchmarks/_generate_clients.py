@@ -100,21 +100,23 @@ def bare(order: Order) -> None:
 def karat_engine(order: Order) -> None:
     """The engine of karat alone, with its journal on disk: no plan, no records."""
     from karat import registry
-    from karat.generation.base import Message, Request
-    from karat.generation.calls import Limits, call
+    from karat.generation.base import Message, Request, Response
+    from karat.generation.calls import stream
     from karat.generation.journal import Journal
+    from karat.generation.limits import Limits
 
     provider: Any = registry.make(
         "providers", f"openai_compatible:model={MODEL},url={order.url},concurrency={order.concurrency}"
     )
-    requests = [Request(str(i), (Message("user", text),)) for i, text in enumerate(order.prompts)]
+    requests = (Request(str(i), (Message("user", text),)) for i, text in enumerate(order.prompts))
     journal = Journal(Path(order.folder) / "calls.sqlite")
-    called = call(provider, requests, journal=journal, limits=Limits(concurrency=order.concurrency))
-    journal.close()
     with Path(order.out).open("w", encoding="utf-8") as out:
-        for i in range(order.n):
-            answer = called.responses.get(str(i))
-            written(out, i, None if answer is None else answer.text)
+
+        def keep(request: Request, answer: Response | str) -> None:
+            written(out, int(request.id), None if isinstance(answer, str) else answer.text)
+
+        stream(provider, requests, keep, journal=journal, limits=Limits(concurrency=order.concurrency))
+    journal.close()
 
 
 def openai(order: Order) -> None:

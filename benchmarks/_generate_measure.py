@@ -140,7 +140,7 @@ def run(
         max(waited.ru_utime + waited.ru_stime, sum(cpu.values())),
         max(peak, waited.ru_maxrss / scale),
         process.returncode,
-        "timed out" if killed and wall > timeout else (talk[-1].strip()[:160] if talk else ""),
+        "timed out" if killed and wall > timeout else " | ".join(talk[-2:])[-200:],
         killed,
     )
 

@@ -9,6 +9,7 @@ in the order in which it was first seen, so that every client meets the same sha
 
     POST /reset {"latency": 0.05, "poison": 500, ...}       forget all counts; see Trouble for the names
     GET /stats                                              what was counted since
+    GET /count, /mark                                       requests so far; a client is about to be killed, started again
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Trouble:
 
 @dataclass
 class Seen:
-    """One request by its bytes: how often it came, and when its last full answer left."""
+    """One request by its bytes: how often it came, and when its first full answer left."""
 
     number: int
     times: int = 0
@@ -85,7 +86,7 @@ class Counts:
     first: float = 0.0
     last: float = 0.0
     last_admitted: float = 0.0
-    first_lost: float = 0.0
+    marked: list[float] = field(default_factory=list)
     cut: int = 0
     tokens: float = 0.0
     refilled: float = 0.0
@@ -107,11 +108,11 @@ class Counts:
         """The counts as they are shown.
 
         gen_s: from the first request to the last. again: requests beyond the first of the same bytes.
-        cut: requests without an answer when their connection was lost; late: seconds by which answers of
-        requests that came again had left before the first connection was lost.
+        cut: requests without an answer when their connection was lost; late: of requests that came again
+        although they had been answered, how many seconds before the first of two marks.
         """
         twice = [one for one in self.seen.values() if one.times > 1]
-        lost = self.first_lost
+        killed, again = self.marked if len(self.marked) == 2 else (0.0, 0.0)
         return {
             "requests": self.requests,
             "answers": self.answers,
@@ -124,7 +125,9 @@ class Counts:
             "gen_s": self.last - self.first,
             "admitted_s": self.last_admitted - self.first,
             "cut": self.cut,
-            "late": sorted(round(lost - one.answered_at, 4) for one in twice if 0 < one.answered_at < lost),
+            "late": sorted(
+                max(0.0, killed - one.answered_at) for one in twice if 0 < one.answered_at < again
+            ),
             "cpu_s": time.process_time() - self.cpu,
         }
 
@@ -149,8 +152,6 @@ class Line(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget answers that nobody waits for."""
         mine = self.counts
-        if self.waiting and not mine.first_lost:
-            mine.first_lost = time.monotonic()
         mine.cut += len(self.waiting)
         mine.flying -= len(self.waiting)
         for timer in self.waiting.values():
@@ -179,6 +180,9 @@ class Line(asyncio.Protocol):
             self.complete(body)
         elif path == b"/stats":
             self.send(200, json.dumps(counts.stats()).encode())
+        elif path == b"/mark":
+            counts.marked.append(time.monotonic())
+            self.send(200, b"{}")
         elif path == b"/count":
             self.send(200, b"%d" % counts.requests)
         elif path == b"/reset":
@@ -232,7 +236,7 @@ class Line(asyncio.Protocol):
             b'"finish_reason":"stop"}],"usage":{"prompt_tokens":%d,"completion_tokens":100,"total_tokens":%d}}'
             % (name, name, text, length // 4, length // 4 + 100),
         )
-        one.answered_at = time.monotonic()
+        one.answered_at = one.answered_at or time.monotonic()
 
     def count(self, status: int, body: bytes) -> None:
         """Answer a request for a completion."""

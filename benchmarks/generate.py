@@ -89,14 +89,14 @@ def command(name: str, order: dict[str, Any], venvs: Path) -> list[str]:
 def ordered(name: str, asked: argparse.Namespace, server: Server, n: int, concurrency: int) -> Iterator[Any]:
     """A folder for one client, and how the client is started there."""
     with tempfile.TemporaryDirectory(prefix=f"karat-bench-{name}-", ignore_cleanup_errors=True) as folder:
-        order = {
+        order: dict[str, Any] = {
             "url": server.url,
             "n": n,
             "concurrency": concurrency,
             "folder": folder,
             "out": f"{folder}/out.jsonl",
         }
-        yield Path(folder), command(name, order, asked.venvs), Path(order["out"])
+        yield Path(folder), command(name, order, asked.venvs), Path(f"{folder}/out.jsonl")
 
 
 def delivered(path: Path) -> list[str]:
@@ -121,7 +121,8 @@ def once(
         done = run(line, folder, timeout=asked.timeout)
         rows = delivered(out)
     seen = server.stats()
-    row = {"client": name, "n": n, "concurrency": concurrency, "rows": len(rows), "load": os.getloadavg()[0]}
+    row: dict[str, Any] = {"client": name, "n": n, "concurrency": concurrency, "rows": len(rows)}
+    row["load"] = os.getloadavg()[0]
     row |= asdict(done) | {f"server_{key}": value for key, value in seen.items()}
     row["gen_s"] = seen["gen_s"]
     row["busy"] = seen["statuses"].get("429", 0)
@@ -193,7 +194,7 @@ def medians(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     cells: dict[tuple[int, int, str], list[dict[str, Any]]] = {}
     for row in runs:
         cells.setdefault((row["n"], row["concurrency"], row["client"]), []).append(row)
-    middle = {
+    middle: dict[tuple[int, int, str], dict[str, Any]] = {
         key: {"client": key[2], "n": key[0], "concurrency": key[1]}
         | {name: median(row[name] for row in rows) for name in NUMBERS}
         for key, rows in cells.items()
@@ -305,12 +306,18 @@ def killed(
     def now() -> bool:
         if not reached and server.ask("count") >= number:
             reached.append(time.monotonic())
-        return bool(reached) and time.monotonic() - reached[0] >= more
+        ripe = bool(reached) and time.monotonic() - reached[0] >= more
+        if ripe:
+            server.ask("mark")
+        return ripe
 
     with ordered(name, asked, server, n, c) as (folder, line, out):
         first: Measured = run(line, folder, timeout=asked.timeout, kill_when=now)
         time.sleep(0.3)  # answers on their way come to nobody
+        if not first.killed:
+            server.ask("mark")
         before = server.stats()
+        server.ask("mark")
         then: Measured = run(line, folder, timeout=asked.hang)
         names = delivered(out)
     after = server.stats()
