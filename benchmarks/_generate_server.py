@@ -9,7 +9,8 @@ in the order in which it was first seen, so that every client meets the same sha
 
     POST /reset {"latency": 0.05, "poison": 500, ...}       forget all counts; see Trouble for the names
     GET /stats                                              what was counted since
-    GET /count, /mark                                       requests so far; a client is about to be killed, started again
+    GET /count                                              requests so far
+    GET /mark                                               a client is about to be killed, or started again
 """
 
 from __future__ import annotations
