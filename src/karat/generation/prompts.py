@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from karat.generation.parsing import fields_of
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from karat.generation import attributes as finding
+from karat.generation.base import Sample
+from karat.generation.parsing import fields_of, schema_of
 from karat.generation.tasks import Task
 
 _FIELDS = {
@@ -14,6 +20,11 @@ _FIELDS = {
     "target": "its translation",
     "messages": "a list of turns, each an object with role (user or assistant) and content",
 }
+_PHRASES = {
+    finding.LENGTH: "Its length is {}.",
+    finding.STYLE: "It is written {}.",
+    finding.TOPIC: "It is about the subject that these words hint at: {}.",
+}
 
 
 def class_line(task: Task, label: str | None) -> str:
@@ -24,18 +35,104 @@ def class_line(task: Task, label: str | None) -> str:
     return f'It belongs to the class "{label}"' + (f": {definition.rstrip('.')}." if definition else ".")
 
 
+def apart_line(task: Task, label: str | None) -> str:
+    """The sentence that keeps a class apart from its neighbours; empty where the task names none."""
+    others = [other for other in getattr(task, "neighbours", {}).get(label or "", ()) if other != label]
+    if not label or not others:
+        return ""
+    return f'It clearly belongs to "{label}" and not to {listed([quoted(o) for o in others], "or")}.'
+
+
+def attribute_lines(attributes: Mapping[str, str]) -> list[str]:
+    """One sentence for each attribute value."""
+    return [
+        _PHRASES.get(name, f"{name[:1].upper()}{name[1:].replace('_', ' ')}: {{}}.").format(value)
+        for name, value in attributes.items()
+    ]
+
+
+def requirements(
+    task: Task, label: str | None, attributes: Mapping[str, str], more: Iterable[str] = ()
+) -> list[str]:
+    """Class, attributes and further wishes; what sets the class apart from its neighbours comes last."""
+    lines = [class_line(task, label), *attribute_lines(attributes), *more, apart_line(task, label)]
+    return [line for line in lines if line]
+
+
+def numbered(lines: Iterable[str]) -> list[str]:
+    """The lines with numbers in front."""
+    return [f"{number}. {line}" for number, line in enumerate(lines, 1)]
+
+
+def quoted(text: str) -> str:
+    """A name between quotes."""
+    return f'"{text}"'
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """Names in one phrase: a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+
+
+def is_plain(task: Task) -> bool:
+    """True where an answer is the text itself, and no JSON is needed."""
+    return not task.schema and fields_of(task) == ("text",)
+
+
+def parts(task: Task) -> str:
+    """The fields that an answer has, each with what it is."""
+    if task.schema:
+        return ", ".join(task.schema.get("properties", {}))
+    told = (f"{name}: {_FIELDS[name]}" if name in _FIELDS else name for name in fields_of(task))
+    return f"({'; '.join(told)})"
+
+
+def wishes(task: Task) -> list[str]:
+    """Sentences on the language, and what the task file says besides."""
+    lines = [f"Write in {task.language}."] if task.language else []
+    return [*lines, task.instructions] if task.instructions else lines
+
+
 def answer_form(task: Task) -> list[str]:
     """Sentences on language and form of the answer."""
-    lines = [f"Write in {task.language}."] if task.language else []
-    if task.instructions:
-        lines.append(task.instructions)
-    fields = fields_of(task)
-    if task.schema:
-        names = ", ".join(task.schema.get("properties", {}))
-        lines.append(f"Answer with one JSON object with the fields {names}, and nothing else.")
-    elif fields == ("text",):
-        lines.append("Answer with the text alone.")
-    else:
-        told = "; ".join(f"{name}: {_FIELDS[name]}" if name in _FIELDS else name for name in fields)
-        lines.append(f"Answer with one JSON object with the fields ({told}), and nothing else.")
-    return lines
+    if is_plain(task):
+        return [*wishes(task), "Answer with the text alone."]
+    return [*wishes(task), f"Answer with one JSON object with the fields {parts(task)}, and nothing else."]
+
+
+def candidates_form(task: Task, k: int) -> list[str]:
+    """Sentences on an answer that holds k candidates, each with its probability."""
+    told = "text (the text itself)" if is_plain(task) else parts(task)
+    return [
+        *wishes(task),
+        f'Answer with one JSON object {{"candidates": [...]}} and nothing else: a list of {k} objects, each '
+        f"with the fields {told} and probability (a number from 0 to 1).",
+    ]
+
+
+def candidates_schema(task: Task, k: int) -> dict[str, Any]:
+    """The JSON schema of k candidates, each with its probability."""
+    own = dict(task.schema or schema_of(("text",) if is_plain(task) else fields_of(task)))
+    properties = {**own.get("properties", {}), "probability": {"type": "number", "minimum": 0, "maximum": 1}}
+    needed = [*own.get("required", list(own.get("properties", {}))), "probability"]
+    one = {**own, "properties": properties, "required": list(dict.fromkeys(needed))}
+    many = {"type": "array", "items": one, "minItems": 1, "maxItems": k}
+    return {"type": "object", "properties": {"candidates": many}, "required": ["candidates"]}
+
+
+def shown(task: Task, sample: Sample) -> str:
+    """A record as it stands in a prompt: its text, or one JSON object in the form that is asked for."""
+    if is_plain(task):
+        return sample.text
+    names = list(task.schema.get("properties", {})) if task.schema else list(fields_of(task))
+    held = {name: sample.fields[name] for name in names if sample.fields.get(name) is not None}
+    return json.dumps(held, ensure_ascii=False) if held else sample.text
+
+
+def examples(task: Task, samples: Sequence[Sample], *, labels: bool = False) -> list[str]:
+    """Records one below the other, each under a heading with its number (and class)."""
+    heads = (
+        f"Example {number}" + (f' (class "{sample.label}")' if labels and sample.label else "")
+        for number, sample in enumerate(samples, 1)
+    )
+    return [f"{head}:\n{shown(task, sample)}\n" for head, sample in zip(heads, samples)]

@@ -17,6 +17,8 @@ class Simple:
     """Ask for one text of a class, the same words for each row: the baseline of every recipe."""
 
     uses_attributes: ClassVar[bool] = False
+    source: ClassVar[str] = "SimPrompt in Yu et al. 2023, arXiv 2306.15895"
+    cost: ClassVar[str] = "one call a record"
 
     def enrich(self, task: Task, human: Records | None, seed: int) -> tuple[Task, Records | None]:
         """Return both as they are."""

@@ -1,0 +1,223 @@
+"""Which records a recipe shows or builds on, and what is too like them. Knows no provider and no prompt.
+
+Texts are compared by their words (characters where a script puts no blanks between words): TF-IDF vectors for
+how near two texts are, ROUGE-L for novelty, edit distance for copies.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat import registry
+from karat.generation.base import Sample
+from karat.generation.tasks import Task
+from karat.records import Records
+
+WHOLE = 1500
+"""Records of a class that are compared pair by pair; of more, so many are drawn."""
+_FIRST = 0x10000  # code points of words begin here, beyond the surrogates
+_UNSPACED = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+
+Floats = NDArray[np.float64]
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text without case; single characters of scripts that put no blanks between words."""
+    return _WORD.findall(text.casefold())
+
+
+def text_of(task: Task, fields: Mapping[str, Any]) -> str:
+    """The text of a record as its data type sees it; all its texts where a schema has other fields."""
+    try:
+        return str(registry.make("datatypes", task.type).text(fields))
+    except KeyError:
+        return "\n".join(value for value in fields.values() if isinstance(value, str))
+
+
+def items_of(items: Records) -> list[Sample]:
+    """Records as samples, with the text that their data type sees."""
+    labels: Sequence[str | None] = items.labels() or [None] * len(items)
+    rows = zip(items.ids, items.texts(), labels, items)
+    return [Sample(name, text, label, fields=row) for name, text, label, row in rows]
+
+
+def of_label(pool: Sequence[Sample], label: str | None, *, human: bool = False) -> list[Sample]:
+    """The samples of a class, in their order; all of them where no class is asked for.
+
+    human: leave out what was made in earlier rounds.
+    """
+    return [s for s in pool if (label is None or s.label == label) and (s.human or not human)]
+
+
+def of_task(task: Task, pool: Sequence[Sample], *, human: bool = False) -> list[Sample]:
+    """The samples of all classes that the task has; all samples where it has none."""
+    names = set(task.label_names)
+    return [s for s in pool if (not names or s.label in names) and (s.human or not human)]
+
+
+def turns(samples: Sequence[Sample], seed: int, name: str = "") -> Iterator[Sample]:
+    """Samples without end in a drawn order: each once before any comes twice. Nothing from nothing."""
+    drawn = random.Random(f"{seed}/turns/{name}")
+    while samples:
+        yield from drawn.sample(list(samples), len(samples))
+
+
+def children(pool: Sequence[Sample]) -> Counter[str]:
+    """How many samples of the pool were made from each; by id."""
+    return Counter(parent for sample in pool for parent in getattr(sample, "parents", ()))
+
+
+def longest_idle(pool: Sequence[Sample], samples: Sequence[Sample], seed: int, name: str) -> list[Sample]:
+    """The samples, those first from which the least was made; made ones before human ones, then by chance."""
+    made = children(pool)
+    order = random.Random(f"{seed}/idle/{name}").sample(list(samples), len(samples))
+    return sorted(order, key=lambda sample: (made[sample.id], sample.human))
+
+
+class Nearness:
+    """How near the texts of some samples are to each other: cosines of TF-IDF vectors of their words."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = list(samples)
+
+    @cached_property
+    def vectors(self) -> Any:
+        """Sparse [n, words], rows of length 1 (or 0 where a text has no word)."""
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        maker = TfidfVectorizer(analyzer=words_of, sublinear_tf=True)
+        try:
+            return maker.fit_transform([sample.text for sample in self.samples])
+        except ValueError:  # no text has a word
+            from scipy.sparse import csr_matrix
+
+            return csr_matrix((len(self.samples), 1))
+
+    def to(self, row: int) -> Floats:
+        """float64 [n]: the cosine of every sample with one of them."""
+        return np.asarray((self.vectors @ self.vectors[row].T).todense(), dtype=np.float64).ravel()
+
+    def nearest(self, row: int, k: int) -> list[int]:
+        """The k samples nearest to one of them, which is left out, and so is every further copy of a text."""
+        seen = {self.samples[row].text}
+        found: list[int] = []
+        for other in np.argsort(-self.to(row), kind="stable").tolist():
+            if len(found) < k and self.samples[other].text not in seen:
+                seen.add(self.samples[other].text)
+                found.append(other)
+        return found
+
+    def spread(self, row: int, k: int) -> list[int]:
+        """k samples, each as far as can be from the first and from those already taken (farthest-first)."""
+        closest = self.to(row)
+        seen, found = {self.samples[row].text}, list[int]()
+        for _ in range(k):
+            left = [
+                i for i in np.argsort(closest, kind="stable").tolist() if self.samples[i].text not in seen
+            ]
+            if not left:
+                break
+            found.append(left[0])
+            seen.add(self.samples[left[0]].text)
+            closest = np.maximum(closest, self.to(left[0]))
+        return found
+
+
+def distant_pairs(samples: Sequence[Sample], seed: int) -> Iterator[tuple[Sample, Sample]]:
+    """Pairs of samples, the most distant first, none of which was in a pair before; ties in drawn order.
+
+    When fewer than two are left, all may be used again, but no pair comes twice while there are others.
+    """
+    drawn = random.Random(f"{seed}/pairs")
+    some = drawn.sample(list(samples), min(len(samples), WHOLE))
+    if len(some) < 2:
+        return
+    near = Nearness(some).vectors
+    cosines = np.asarray((near @ near.T).todense(), dtype=np.float32)
+    one, other = np.triu_indices(len(some), 1)
+    # The samples stand in drawn order, so that a stable sort leaves ties to chance.
+    pairs = np.argsort(cosines[one, other], kind="stable")
+    while True:
+        left = pairs
+        while len(left):
+            used = np.zeros(len(some), bool)
+            rest = []
+            for pair in left.tolist():
+                a, b = int(one[pair]), int(other[pair])
+                if used[a] or used[b]:
+                    rest.append(pair)
+                    continue
+                used[a] = used[b] = True
+                yield some[a], some[b]
+            left = np.array(rest, dtype=np.int64)
+
+
+# ------------------------------------------------------------------------------ copies and novelty
+
+
+def copied(text: str, samples: Sequence[tuple[str, str]], most: float) -> str:
+    """Why a text is a copy of one of some texts (id, text): empty unless likeness is `most` or more.
+
+    Likeness is 1 - edit distance (insertions and deletions) / both lengths, without case and blanks.
+    """
+    from rapidfuzz.fuzz import ratio
+
+    own = _folded(text)
+    for identity, other in samples:
+        alike = ratio(own, _folded(other), score_cutoff=100 * most) / 100
+        if own and alike >= most > 0:
+            return f"copies {identity}" if alike == 1 else f"nearly copies {identity} (likeness {alike:.2f})"
+    return ""
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+class Novelty:
+    """The ROUGE-L F of a text with the most like of those kept so far.
+
+    2 LCS / (a + b) in words (Lin 2004, beta = 1). A word becomes one character, so that it is computed in C.
+    """
+
+    def __init__(self, texts: Sequence[str] = ()) -> None:
+        self.code: dict[str, str] = {}
+        self.kept = [self._coded(text) for text in texts]
+
+    def _coded(self, text: str) -> str:
+        # Beyond a million different words all further ones are the same word: the gate is then too strict
+        # rather than too lax.
+        most = 0x10FFFF - _FIRST
+        return "".join(
+            self.code.setdefault(word, chr(_FIRST + min(len(self.code), most))) for word in words_of(text)
+        )
+
+    def likeness(self, text: str, least: float = 0.0) -> tuple[float, int]:
+        """The likeness with the most like text, and which one that is; (0, -1) where none reaches `least`."""
+        from rapidfuzz.distance import Indel
+        from rapidfuzz.process import extractOne
+
+        own = self._coded(text)
+        if not own or not self.kept:
+            return 0.0, -1
+        found = extractOne(own, self.kept, scorer=Indel.normalized_similarity, score_cutoff=least or None)
+        return (0.0, -1) if found is None else (float(found[1]), int(found[2]))
+
+    def keep(self, text: str) -> None:
+        """Count a text among those kept."""
+        self.kept.append(self._coded(text))
+
+
+@lru_cache(maxsize=4)
+def novelty(texts: tuple[str, ...]) -> Novelty:
+    """The novelty against these texts; the same texts again cost nothing. Not to be added to."""
+    return Novelty(texts)
