@@ -112,7 +112,7 @@ class Retryable(Exception):
     """
 
     def __init__(
-        self, message: str, after: float | None = None, *, cause: Cause = "busy", billed: bool = False
+        self, message: str, after: float | None = None, *, cause: Cause = "server", billed: bool = False
     ) -> None:
         super().__init__(message)
         self.after, self.cause, self.billed = after, cause, billed
@@ -250,8 +250,8 @@ class Plot:
     items: Records | None = None
     round: int = 0
     pool: Sequence[Sample] = ()
-    even: bool = True
-    """covering (no repeats) rather than independent draws of attributes"""
+    sampling: Literal["covering", "independent"] = "covering"
+    """of attribute values: no combination twice before all have come, or independent draws"""
 
 
 Ask = Callable[..., Awaitable[Response]]

@@ -2,41 +2,66 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from karat.errors import InputError
 from karat.generation.base import Request, Response
 
-_TABLE = """CREATE TABLE IF NOT EXISTS answers (
+Answer = tuple[str, Request, Response]
+Hide = Callable[[bytes], bytes]
+
+_TABLES = (
+    """CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request TEXT NOT NULL, response TEXT NOT NULL, written REAL NOT NULL
-) WITHOUT ROWID"""
+) WITHOUT ROWID""",
+    # Attempts whose answer never came, though the server may have done the work and charged for it.
+    """CREATE TABLE IF NOT EXISTS lost (
+    key TEXT NOT NULL, tokens INTEGER NOT NULL, usd REAL NOT NULL, cause TEXT NOT NULL, written REAL NOT NULL
+)""",
+)
+_INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)"
+_FIELDS = tuple(field.name for field in fields(Response))
 
 
 class Journal:
     """Answers by key in one SQLite file (write-ahead log); without a path, in memory only.
 
     A commit returns when the answers are on the disk, so that a kill at any moment loses none of them.
+    hide: what is done to every text before it is written; it takes secrets out.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.hide: Hide | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Only one thread uses it at a time, but in a notebook that is not the thread that opened it.
-            self.connection = sqlite3.connect(
-                path or ":memory:", timeout=60, isolation_level=None, check_same_thread=False
-            )
-            self.connection.execute("PRAGMA journal_mode=WAL")
-            self.connection.execute("PRAGMA synchronous=FULL")
-            self.connection.execute(_TABLE)
+            self.connection = self._connect()
+            for table in _TABLES:
+                self.connection.execute(table)
+            # A reader of its own: the writer works in another thread while answers are looked up.
+            self.reader = self.connection if path is None else self._connect()
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path}: is no journal of calls ({error}); move it away") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        # Only one thread uses a connection at a time, but in a notebook not the one that opened it.
+        connection = sqlite3.connect(
+            self.path or ":memory:", timeout=60, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        return connection
 
     def find(self, keys: Sequence[str]) -> dict[str, Response]:
         """The answers that are there, by key."""
@@ -45,41 +70,165 @@ class Journal:
             part = keys[begin : begin + 500]
             marks = ",".join("?" * len(part))
             query = f"SELECT key, response FROM answers WHERE key IN ({marks})"
-            for key, response in self.connection.execute(query, part):
-                found[key] = Response(**json.loads(response))
+            for key, response in self.reader.execute(query, part):
+                found[key] = _response(response)
         return found
 
-    def store(self, answers: Iterable[tuple[str, Request, Response]]) -> None:
+    def recall(self, key: str) -> tuple[Response, float] | None:
+        """One answer and when it was written (seconds since 1970); None where it is not there."""
+        row = self.reader.execute("SELECT response, written FROM answers WHERE key = ?", (key,)).fetchone()
+        return None if row is None else (_response(row[0]), row[1])
+
+    def store(self, answers: Iterable[Answer]) -> None:
         """Write answers in one commit; one that is there already stays as it is."""
         now = time.time()
-        rows = [
-            (key, json.dumps(asdict(request), ensure_ascii=False, default=dict), _text(response), now)
-            for key, request, response in answers
-        ]
+        self._commit(
+            _INSERT,
+            [
+                (key, self._text(_asked(request)), self._text(_said(response)), now)
+                for key, request, response in answers
+            ],
+        )
+
+    def lose(self, key: str, tokens: int, usd: float, cause: str) -> None:
+        """Note an attempt that may have been charged, but gave no answer."""
+        self._commit("INSERT INTO lost VALUES (?, ?, ?, ?, ?)", [(key, tokens, usd, cause, time.time())])
+
+    def lost(self, keys: Iterable[str]) -> tuple[int, float]:
+        """Tokens and dollars of the lost attempts at these requests."""
+        wanted = set(keys)
+        rows = [row for row in self.reader.execute("SELECT key, tokens, usd FROM lost") if row[0] in wanted]
+        return sum(row[1] for row in rows), sum(row[2] for row in rows)
+
+    def merge(self, path: Path) -> int:
+        """Take over the answers of another journal that are not here yet; returns how many."""
+        if not path.exists():
+            raise InputError(f"{path}: no such journal; name a calls.sqlite")
+        before = len(self)
+        self.connection.execute("ATTACH DATABASE ? AS other", (str(path),))
+        try:
+            self.connection.execute("INSERT OR IGNORE INTO answers SELECT * FROM other.answers")
+            self.connection.execute(
+                "INSERT INTO lost SELECT * FROM other.lost WHERE NOT EXISTS (SELECT 1 FROM lost AS own "
+                "WHERE own.key = other.lost.key AND own.written = other.lost.written)"
+            )
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{path}: is no journal of calls ({error}); name a calls.sqlite") from None
+        finally:
+            self.connection.execute("DETACH DATABASE other")
+        return len(self) - before
+
+    def __len__(self) -> int:
+        return int(self.reader.execute("SELECT count(*) FROM answers").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+        if self.reader is not self.connection:
+            self.reader.close()
+
+    def _commit(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            self.connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", rows)
+            self.connection.executemany(statement, rows)
         except BaseException:
             self.connection.execute("ROLLBACK")
             raise
         self.connection.execute("COMMIT")
 
-    def __len__(self) -> int:
-        return int(self.connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+    def _text(self, value: dict[str, Any]) -> str:
+        try:
+            data = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS, default=dict)
+        except TypeError:  # half a surrogate pair, which some servers send
+            text = json.dumps(value, ensure_ascii=False, default=dict)
+            data = text.encode("utf-8", "replace")
+        return (data if self.hide is None else self.hide(data)).decode("utf-8")
 
-    def close(self) -> None:
-        """Close the file."""
-        self.connection.close()
+
+class Writer:
+    """Writes answers in groups: while one commit is under way, the next group gathers.
+
+    So the disk sets the pace of the commits and not the calls, and `put` returns when its answer is safe.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._rows: list[Answer] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._busy = False
+        self._pool = ThreadPoolExecutor(1, "journal") if journal.path is not None else None
+
+    async def put(self, rows: Sequence[Answer]) -> None:
+        """Return when the rows are on the disk."""
+        if self._pool is None:
+            self.journal.store(rows)
+            return
+        done = asyncio.get_running_loop().create_future()
+        self._rows += rows
+        self._waiting.append(done)
+        if not self._busy:
+            self._commit()
+        await done
+
+    def lose(self, key: str, tokens: int, usd: float, cause: str) -> None:
+        """Note a lost attempt, without waiting for the disk."""
+        if self._pool is None:
+            self.journal.lose(key, tokens, usd, cause)
+        else:
+            self._pool.submit(self.journal.lose, key, tokens, usd, cause)
+
+    def _commit(self) -> None:
+        assert self._pool is not None
+        rows, self._rows = self._rows, []
+        waiting, self._waiting = self._waiting, []
+        self._busy = True
+        work = asyncio.get_running_loop().run_in_executor(self._pool, self.journal.store, rows)
+        work.add_done_callback(lambda ended: self._committed(ended, waiting))
+
+    def _committed(self, ended: asyncio.Future[None], waiting: list[asyncio.Future[None]]) -> None:
+        self._busy = False
+        error = None if ended.cancelled() else ended.exception()
+        for one in waiting:
+            if not one.done():
+                one.set_result(None) if error is None else one.set_exception(error)
+        if self._rows:
+            self._commit()
+
+    async def close(self) -> None:
+        """Wait for the last commit."""
+        while self._busy or self._rows:
+            await asyncio.sleep(0.001)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
 
 
-def _text(response: Response) -> str:
-    try:
-        text = json.dumps(asdict(response), ensure_ascii=False)
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # half a surrogate pair, which some servers send
-        clean = response.text.encode("utf-8", "replace").decode("utf-8")
-        text = json.dumps(asdict(replace(response, text=clean)), ensure_ascii=False)
-    return text
+def _asked(request: Request) -> dict[str, Any]:
+    """A request as plain values; what is empty is left out."""
+    found: dict[str, Any] = {
+        "id": request.id,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "label": request.label,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "max_tokens": request.max_tokens,
+        "seed": request.seed,
+        "replicate": request.replicate,
+    }
+    for name in ("attributes", "schema", "logprobs", "stop"):
+        value = getattr(request, name)
+        if value:
+            found[name] = dict(value) if name in ("attributes", "schema") else value
+    return found
+
+
+def _said(response: Response) -> dict[str, Any]:
+    return {name: getattr(response, name) for name in _FIELDS}
+
+
+def _response(text: str) -> Response:
+    found = orjson.loads(text)
+    found["alternatives"] = tuple((token, p) for token, p in found.get("alternatives", ()))
+    return Response(**found)
 
 
 def export(journal: Path, out: Path) -> int:
@@ -89,12 +238,7 @@ def export(journal: Path, out: Path) -> int:
     with out.open("w", encoding="utf-8", errors="replace") as file:
         for request, response in connection.execute("SELECT request, response FROM answers ORDER BY written"):
             asked, said = json.loads(request), json.loads(response)
-            row = {
-                "id": asked["id"],
-                "messages": asked["messages"],
-                "seed": asked["seed"],
-                "replicate": asked["replicate"],
-            }
+            row = {name: asked[name] for name in ("id", "messages", "seed", "replicate")}
             said.pop("request_id")
             file.write(json.dumps({**row, **said}, ensure_ascii=False) + "\n")
             count += 1

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from karat import registry
 from karat.errors import BadSetting, InputError
-from karat.generation.base import Message, Recipe, Request
+from karat.generation.base import Message, Plot, Recipe, Request, Slot
 from karat.generation.sampler import combinations, quotas
 from karat.generation.tasks import Task
+
+Sampling = Literal["covering", "independent"]
+
+# Fields that stand in a plan file only where they differ from this.
+_OPTIONAL: dict[str, Any] = {
+    "material": {},
+    "schema": {},
+    "parents": (),
+    "yields": 1,
+    "logprobs": 0,
+    "round": 0,
+}
 
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One row to be generated."""
+    """One row to be generated: what a recipe's slot says, and how the answer is drawn."""
 
     id: str
     label: str | None
@@ -30,6 +43,12 @@ class PlanRow:
     temperature: float
     top_p: float
     max_tokens: int
+    material: dict[str, Any] = field(default_factory=dict)
+    schema: dict[str, Any] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
+    yields: int = 1
+    logprobs: int = 0
+    round: int = 0
 
     def request(self, index: int, replicate: int = 0, schema: Mapping[str, Any] | None = None) -> Request:
         """The call that this row makes; another replicate asks the same again."""
@@ -44,7 +63,25 @@ class PlanRow:
             seed=self.seed,
             replicate=replicate,
             index=index,
-            schema=schema or {},
+            schema=self.schema or schema or {},
+            logprobs=self.logprobs,
+        )
+
+    @property
+    def slot(self) -> Slot:
+        """The row as the recipe planned it."""
+        return Slot(
+            self.prompt,
+            self.label,
+            self.attributes,
+            self.material,
+            self.yields,
+            self.parents,
+            self.id,
+            self.schema,
+            self.max_tokens,
+            self.temperature,
+            self.logprobs,
         )
 
 
@@ -57,46 +94,79 @@ def make_plan(
     temperature: float = 1.0,
     top_p: float = 1.0,
     answer_tokens: int = 256,
+    sampling: Sampling = "covering",
 ) -> tuple[PlanRow, ...]:
     """Plan n rows: labels by quota, attribute values even and without repeats until all are used.
 
     The rows of the classes take turns, so that a run which stops early is balanced too.
     """
-    if n < 1:
-        raise BadSetting(f"n={n} plans no row; ask for at least 1")
+    plot = Plot(task, n, seed, sampling=sampling)
+    return tuple(compose(plot, recipe, temperature=temperature, top_p=top_p, answer_tokens=answer_tokens))
+
+
+def compose(
+    plot: Plot,
+    recipe: Recipe,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    answer_tokens: int = 256,
+    first: int = 0,
+    width: int = 0,
+) -> Iterator[PlanRow]:
+    """Yield the rows that a recipe plans, numbered from `first`; each has a seed of its own."""
+    if plot.n < 1:
+        raise BadSetting(f"n={plot.n} plans no row; ask for at least 1")
+    own = getattr(recipe, "compose", None)
+    found: Iterator[Slot] = slots(plot, recipe) if own is None else own(plot)
+    spec = registry.spec_of(recipe)
+    digits = width or max(4, len(str(plot.n)))
+    ids: set[str] = set()
+    for number, slot in enumerate(found, first):
+        identity = slot.id or f"s{plot.seed}-{number:0{digits}d}"
+        assert identity not in ids or not slot.id, f"the recipe plans {identity!r} twice"
+        if slot.id:
+            ids.add(identity)
+        yield PlanRow(
+            id=identity,
+            label=slot.label,
+            attributes=dict(slot.attributes),
+            seed=row_seed(plot.seed, identity),
+            recipe=spec,
+            prompt=tuple(slot.messages),
+            temperature=temperature if slot.temperature is None else slot.temperature,
+            top_p=top_p,
+            max_tokens=slot.max_tokens or answer_tokens,
+            material=dict(slot.material),
+            schema=dict(slot.schema),
+            parents=tuple(slot.parents),
+            yields=slot.yields,
+            logprobs=slot.logprobs,
+            round=plot.round,
+        )
+
+
+def slots(plot: Plot, recipe: Recipe) -> Iterator[Slot]:
+    """The usual rows: labels by quota and in turns, attribute values as the sampler draws them.
+
+    The prompt is what the recipe's `messages` gives; a recipe that plans its own rows replaces it.
+    """
+    task = plot.task
     wanted = {name: task.shares.get(name, 0.0) for name in task.label_names} if task.shares else {}
     shares: dict[str | None, float] = {
         name: wanted.get(name, 1.0) if wanted else 1.0 for name in task.label_names
     } or {None: 1.0}
-    counts = quotas({str(i): share for i, share in enumerate(shares.values())}, n)
-    spec = registry.spec_of(recipe)
-    queues = {
-        label: iter(_combined(task, recipe, label, counts[str(i)], seed)) for i, label in enumerate(shares)
-    }
-    order = sorted(
-        ((turn + 0.5) / counts[str(i)], i, label)
-        for i, label in enumerate(shares)
-        for turn in range(counts[str(i)])
-    )
-    width = max(4, len(str(n)))
-    rows = []
-    for number, (_, _, label) in enumerate(order):
+    counts = quotas({str(i): share for i, share in enumerate(shares.values())}, plot.n)
+    queues = {label: _combined(task, recipe, label, counts[str(i)], plot) for i, label in enumerate(shares)}
+    turns = [_turns(i, label, counts[str(i)]) for i, label in enumerate(shares)]
+    for _, _, label in heapq.merge(*turns, key=lambda one: one[:2]):
         attributes = next(queues[label])
-        identity = f"s{seed}-{number:0{width}d}"
-        rows.append(
-            PlanRow(
-                id=identity,
-                label=label,
-                attributes=attributes,
-                seed=row_seed(seed, identity),
-                recipe=spec,
-                prompt=recipe.messages(task, label, attributes),
-                temperature=temperature,
-                top_p=top_p,
-                max_tokens=answer_tokens,
-            )
-        )
-    return tuple(rows)
+        yield Slot(recipe.messages(task, label, attributes), label, attributes)
+
+
+def _turns(place: int, label: str | None, count: int) -> Iterator[tuple[float, int, str | None]]:
+    """When each row of a class comes, as a share of all rows."""
+    return (((turn + 0.5) / count, place, label) for turn in range(count))
 
 
 def row_seed(seed: int, identity: str) -> int:
@@ -104,7 +174,7 @@ def row_seed(seed: int, identity: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{identity}".encode()).digest()[:4], "big") >> 1
 
 
-def _combined(task: Task, recipe: Recipe, label: str | None, n: int, seed: int) -> list[dict[str, str]]:
+def _combined(task: Task, recipe: Recipe, label: str | None, n: int, plot: Plot) -> Iterator[dict[str, str]]:
     """The attribute values of n rows of one class."""
     used = [a for a in task.attributes if a.of(label)] if recipe.uses_attributes else []
     values = [a.of(label) for a in used]
@@ -113,12 +183,13 @@ def _combined(task: Task, recipe: Recipe, label: str | None, n: int, seed: int) 
     for j, weights in enumerate(shares):
         kept = [i for i, weight in enumerate(weights) if weight > 0]
         values[j], shares[j] = tuple(values[j][i] for i in kept), [weights[i] for i in kept]
-    of_label = row_seed(seed, f"label {label}")
-    drawn = combinations([len(v) for v in values], n, seed=of_label, shares=shares)
-    return [{a.name: v[i] for a, v, i in zip(used, values, numbers)} for numbers in drawn]
+    of_label = row_seed(plot.seed + plot.round, f"label {label}")
+    drawn = combinations([len(v) for v in values], n, seed=of_label, shares=shares, mode=plot.sampling)
+    for numbers in drawn:
+        yield {a.name: v[i] for a, v, i in zip(used, values, numbers)}
 
 
-def fingerprint(plan: tuple[PlanRow, ...]) -> str:
+def fingerprint(plan: Iterable[PlanRow]) -> str:
     """16 hexadecimal digits that change with any row."""
     digest = hashlib.sha256()
     for row in plan:
@@ -127,13 +198,18 @@ def fingerprint(plan: tuple[PlanRow, ...]) -> str:
 
 
 def _plain(row: PlanRow) -> dict[str, Any]:
-    found = asdict(row)
+    found = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    found = {
+        name: value for name, value in found.items() if name not in _OPTIONAL or value != _OPTIONAL[name]
+    }
     alone = len(row.prompt) == 1 and row.prompt[0].role == "user"
-    found["prompt"] = row.prompt[0].content if alone else [asdict(message) for message in row.prompt]
+    found["prompt"] = (
+        row.prompt[0].content if alone else [{"role": m.role, "content": m.content} for m in row.prompt]
+    )
     return found
 
 
-def write_plan(plan: tuple[PlanRow, ...], path: str | os.PathLike[str]) -> Path:
+def write_plan(plan: Iterable[PlanRow], path: str | os.PathLike[str]) -> Path:
     """Write a plan as JSONL, one row a line, to be read and edited."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +230,7 @@ def read_plan(path: str | os.PathLike[str], task: Task) -> tuple[PlanRow, ...]:
     for line, found in read_rows(str(path)):
         where = f"{path}:{line}"
         prompt = found.get("prompt")
-        if not prompt:
+        if not prompt and not found.get("material"):
             raise InputError(f"{where}: no prompt; write one, or delete the row")
         identity = str(found.get("id") or f"plan-{line:05d}")
         if identity in ids:
@@ -175,10 +251,16 @@ def read_plan(path: str | os.PathLike[str], task: Task) -> tuple[PlanRow, ...]:
                     attributes={str(k): str(v) for k, v in attributes.items()},
                     seed=int(found.get("seed", row_seed(0, identity))),
                     recipe=str(found.get("recipe", "plan")),
-                    prompt=tuple(Message(str(m["role"]), str(m["content"])) for m in messages),
+                    prompt=tuple(Message(str(m["role"]), str(m["content"])) for m in messages or ()),
                     temperature=float(found.get("temperature", 1.0)),
                     top_p=float(found.get("top_p", 1.0)),
                     max_tokens=int(found.get("max_tokens", 256)),
+                    material=dict(found.get("material") or {}),
+                    schema=dict(found.get("schema") or {}),
+                    parents=tuple(map(str, found.get("parents") or ())),
+                    yields=int(found.get("yields", 1)),
+                    logprobs=int(found.get("logprobs", 0)),
+                    round=int(found.get("round", 0)),
                 )
             )
         except (TypeError, ValueError, KeyError, AttributeError) as error:
