@@ -1,8 +1,9 @@
-"""What the tests of generation share: invented human records. Small torch work runs on one thread."""
+"""What the tests of generation share: invented human records and tiny models. Torch runs on one thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,21 @@ def remarks() -> Records:
         text = subjects[label][i // 2 % 2] + " again and again" * (i % 7)
         rows.append({"text": text + (" (or so it seems)" if i % 5 == 0 else ""), "label": label})
     return records.from_rows(rows, datatype="classification")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model of 100,000 parameters as a transformers folder; made in about five seconds."""
+    pytest.importorskip("transformers")
+    from tiny_models import make_folder
+
+    return make_folder(tmp_path_factory.mktemp("tiny") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny_folder: Path) -> Path:
+    """The same model as a file for llama.cpp."""
+    pytest.importorskip("gguf", reason="the package gguf is not installed: pip install 'karat[servers]'")
+    from tiny_models import make_gguf
+
+    return make_gguf(tiny_folder, tiny_folder.parent / "tiny.gguf")
