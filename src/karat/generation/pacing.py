@@ -1,0 +1,288 @@
+"""Finds by trying how many calls at a time, and how many a second, a server takes. Knows no call and no timer.
+
+A server refuses ("too many", HTTP 429) because too many calls are in the air, or because too many came in a
+short time. Which, is told apart by whether calls with as many others in the air were answered lately.
+All times are seconds of one clock; `began` is when a call started.
+"""
+
+from __future__ import annotations
+
+import math
+
+# ------------------------------------------------------------------------- how many at a time
+_FIRST = 16  # calls that start at once
+_DOUBLING = 0.1  # seconds, in which the number of calls doubles at the start
+_MOST_PATIENCE = 64.0  # windows of answers between two trials of one call more
+
+# ------------------------------------------------------------------------- how many a second
+_ROW = 3  # refusals one after the other, with which the server is believed to refuse all
+_ALMOST_ALL = 0.8  # of a row of calls
+_FIRST_PROBE = 0.01  # seconds after the last refusal
+_NEXT_PROBE = 0.25  # of the time since then
+_LONGEST_PROBE = 5.0  # seconds between two probes
+_BELIEVED = 0.25  # seconds without an answer, after which Retry-After holds for all
+_SLACK = 0.01  # seconds by which a call that comes late is made up for
+_CUT, _SMALL_CUT, _SEARCH_CUT = 0.95, 0.99, 0.8
+_FEW = 0.02  # of the calls refused: the price of staying at the edge
+_GROWTH = 0.03  # of the pace, a second
+_SEARCH = 6.0  # the same while the pace is not known
+_FASTEST = 8.0
+_STEP = 1.25  # the most by which one call may raise the pace
+_QUIET = 20  # calls (or one second) without a refusal, after which growth grows
+_ENOUGH = 16  # calls by which a rate is measured
+_WINDOWED = 12.0  # calls that a bucket would have let in while a window let in none
+
+
+class Window:
+    """How many calls at a time."""
+
+    def __init__(self, most: int, adaptive: bool) -> None:
+        self.most = most
+        self.limit = min(most, _FIRST) if adaptive else most
+        self._opening = self.limit < most
+        self._size, self._since = float(self.limit), -1.0
+        self._proved = [0, 0]  # the most others with which a call was answered: in this period, in the last
+        self._turned = 0.0
+        self._latency = 0.0
+        self._at_a_time = 0.7  # belief that refusals come from too many at a time
+        self._judged = -math.inf
+        # what began in this time had refused calls beside it in the air, whose refusal had not come yet
+        self._doubt = (-math.inf, -math.inf)
+        self._count, self._patience, self._step = 0, 1.0, 1
+        self._cut = -math.inf
+
+    def restart(self, now: float) -> None:
+        """Begin again with few calls: the server has just come back."""
+        if self.most > _FIRST and self.limit > _FIRST:
+            self.limit, self._size, self._since, self._opening = _FIRST, float(_FIRST), now, True
+
+    def widen(self, now: float, inflight: int) -> float:
+        """The window is full: let it grow if it is still opening; seconds until there is room."""
+        if not self._opening:
+            return math.inf
+        if self._since < 0:
+            self._since = now
+        self._size = min(self._size * 2 ** ((now - self._since) / _DOUBLING), float(self.most))
+        self._since = now
+        self.limit = int(self._size)
+        if self.limit >= self.most:
+            self._opening = False
+        if self.limit > inflight:
+            return 0.0
+        return _DOUBLING * math.log2((inflight + 1.001) / self._size) if self._opening else math.inf
+
+    def answered(self, now: float, began: float, others: int) -> None:
+        """A call was answered that had started with `others` in the air."""
+        if others > self._proved[0] and not self._doubt[0] < began <= self._doubt[1]:
+            self._proved[0] = others
+        if now - self._turned > max(1.0, 2 * self._latency):
+            self._proved, self._turned = [0, self._proved[0]], now
+        self._latency += 0.05 * (now - began - self._latency)
+        if self.limit < self.most and not self._opening:
+            self._count += 1
+            if self._count >= self.limit * self._patience:
+                self._count = 0
+                self._patience = max(1.0, self._patience / 2)
+                self.limit = min(self.most, self.limit + self._step)
+                self._step *= 2
+
+    def refused(self, now: float, began: float, others: int) -> bool:
+        """The server said "too many"; whether this is for too many at a time."""
+        self._opening = False
+        self._doubt = (self._doubt[0] if began <= self._doubt[1] else began, now)
+        proved = max(self._proved)
+        if began >= self._judged:  # what began before is the same news
+            self._judged = now
+            self._at_a_time += 0.5 * ((others > proved) - self._at_a_time)
+            if self._at_a_time < 0.5:
+                self.limit = self.most
+        if self._at_a_time < 0.5:
+            return False
+        if others > proved:
+            if others < self.limit:
+                self.limit = max(1, others)
+                if began >= self._cut:
+                    self._patience = min(_MOST_PATIENCE, 4 * self._patience)
+            self._count, self._step, self._cut = 0, 1, now
+        return True
+
+    def slow(self, now: float, began: float) -> None:
+        """A call timed out: perhaps the server has too much to do."""
+        if began >= self._cut and not self._opening and self.limit > 8:
+            self._cut = now
+            self.limit -= max(1, self.limit // 32)
+            self._count, self._step = 0, 1
+
+
+class Pace:
+    """How many calls a second. Of no effect until the first refusal.
+
+    Once several calls in a row are refused, the server refuses all (its window is used up, its bucket empty):
+    only probes go out, in growing distance. The first that is let in tells the rate: that of a bucket, by how
+    long it took to fill with one call; or that of a window, by all that was let in until the window ended.
+    From there on the pace grows slowly and is cut at refusals, so that it stays at the edge. Each of these
+    numbers comes from calls that were sent and not refused; so it does not matter how long answers take.
+    """
+
+    def __init__(self) -> None:
+        self.rate: float | None = None
+        self.counting = False
+        self.held = False
+        self.answered_at = -math.inf
+        self._next = 0.0
+        # refusals in a row, by the number of the call
+        self._low, self._high, self._row = 0, 0, 0
+        self._delay = 0.05  # seconds that a refusal takes: running mean
+        self._refused, self._refused_at, self._cut_at = 0, -math.inf, -math.inf
+        self._searching, self._grown = False, 0.0
+        self._mark = 0.0  # when the last call before the hold was refused
+        self._by_rate = False
+        self._probes: dict[int, float] = {}
+        self._probe_at = self._until = 0.0
+        # time, calls and refusals so far, at two moments: the rate is measured from the earlier one on
+        self._from = self._then = (-1.0, 0, 0)
+
+    @property
+    def active(self) -> bool:
+        """Whether calls may have to wait."""
+        return self.held or self.rate is not None
+
+    def turn(self, now: float, last: int) -> None:
+        """To be called about once a second: what is measured shall not be old."""
+        if self._from[0] < 0:
+            self._from = self._then = (now, last, self._refused)
+        elif last - self._then[1] >= _ENOUGH and not self.held:
+            self._from, self._then = self._then, (now, last, self._refused)
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next call may start."""
+        if self.held and not self._let_go(now):
+            return max(0.0, self._probe_at - now)
+        return 0.0 if self.rate is None else max(0.0, self._next - now)
+
+    def start(self, now: float, serial: int) -> None:
+        """A call starts."""
+        if self.held:
+            self._probes[serial] = now
+            gap = max(_FIRST_PROBE, _NEXT_PROBE * (now - self._mark))
+            self._probe_at = now + min(gap, _LONGEST_PROBE)
+        elif self.rate is not None:
+            self._grow(now)
+            self._next = max(self._next, now - _SLACK) + 1 / self.rate
+
+    def _grow(self, now: float) -> None:
+        assert self.rate is not None
+        unit = max(1.0, _QUIET / self.rate)
+        quiet = (now - self._refused_at) / unit
+        growth = _SEARCH if self._searching else _GROWTH
+        if quiet > 1:
+            growth = min(_FASTEST, growth * 2.0 ** min(20.0, 2 * (quiet - 1)))
+        passed, self._grown = min(now - self._grown, 2 / self.rate), now
+        self.rate *= min(_STEP, math.exp(growth * passed))
+
+    def idle(self, now: float) -> None:
+        """Calls wait for other things than the pace: it is dropped when nothing was refused for long."""
+        if self.rate is not None and now - self._refused_at > max(2.0, 2 * _QUIET / self.rate):
+            self.rate, self._searching, self.counting = None, False, self.held
+
+    def answered(self, serial: int) -> None:
+        """A call was answered."""
+        if serial >= self._low:
+            self._row = 0
+        if self.held and serial in self._probes:
+            self._release(self._probes[serial], serial)
+
+    def lost(self, serial: int) -> None:
+        """A call was taken back before it started."""
+        self._probes.pop(serial, None)
+
+    def refused(
+        self, now: float, began: float, serial: int, after: float | None, last: int, *, by_rate: bool
+    ) -> None:
+        """The server said "too many"; `last`: number of the latest call; `by_rate`: too many a second."""
+        self.counting = True
+        self._by_rate = by_rate
+        self._delay += 0.1 * (max(0.0, now - began) - self._delay)
+        self._refused += 1
+        self._refused_at = now
+        if after is not None and after > 0:
+            until = now + after
+            self._until = until if self._until <= now else min(until, self._until)
+        if self.held:
+            if self._probes.pop(serial, None) is None:
+                self._mark = max(self._mark, began)
+            self._heed(now)
+            return
+        self._count_row(serial)
+        if self._row >= _ROW:
+            self._hold(now, began, last)
+        elif by_rate and began >= self._cut_at:
+            self._slow_down(now, last)
+
+    def _count_row(self, serial: int) -> None:
+        if self._row == 0:
+            self._low = self._high = serial
+        self._row += 1
+        self._low, self._high = min(self._low, serial), max(self._high, serial)
+        if self._row < _ALMOST_ALL * (self._high - self._low + 1):
+            self._low = self._high = serial
+            self._row = 1
+
+    def _slow_down(self, now: float, last: int) -> None:
+        self._cut_at = now
+        if self.rate is None:
+            self.rate, self._grown = max(_SEARCH_CUT * self._measured(now, last), 1e-3), now
+            self._searching = True
+            return
+        calls = max(1, last - self._from[1])
+        if self._searching:
+            self.rate *= _SEARCH_CUT
+        else:
+            few = (self._refused - self._from[2]) < _FEW * calls
+            self.rate *= _SMALL_CUT if few else _CUT
+        if calls >= _ENOUGH / 2:
+            self.rate = min(self.rate, max(1.02 * self._measured(now, last), 0.7 * self.rate))
+        self._searching = False
+
+    def _measured(self, now: float, last: int) -> float:
+        """Calls a second that were sent and not refused."""
+        since, calls, refused = self._from
+        return max(1.0, last - calls - (self._refused - refused)) / max(0.001, now - since)
+
+    def _hold(self, now: float, began: float, last: int) -> None:
+        """The server refuses all: only probes go out, until one is not refused."""
+        self.held, self._mark = True, began
+        self._probes.clear()
+        self._probe_at = max(now, began + _FIRST_PROBE)
+        self._heed(now)
+
+    def _heed(self, now: float) -> None:
+        """What one call is told to wait, all wait, if the server has answered nobody for a while."""
+        if now - self.answered_at >= _BELIEVED and self._until > now:
+            self._probe_at = max(self._probe_at, self._until)
+
+    def _let_go(self, now: float) -> bool:
+        """Whether a probe was not refused in good time: then it was let in."""
+        serial, began = next(iter(self._probes.items()), (0, now))
+        if now - began <= 3 * self._delay + 0.02:
+            return False
+        self._release(began, serial)
+        return True
+
+    def _release(self, began: float, serial: int) -> None:
+        """The server takes calls again, as of a probe that began then."""
+        self.held, self._row = False, 0
+        self._grown = self._next = self._cut_at = began
+        if self._by_rate:
+            waited = max(0.001, began - self._mark)
+            usual = self._measured(began, serial)
+            one = 1 / waited
+            if self.rate is not None:
+                self.rate = min(self.rate, max(usual, one))
+            elif usual * waited > _WINDOWED:
+                self.rate, self._searching = usual, False
+            else:
+                self.rate, self._searching = one, True
+        # the bucket was empty then: what comes from now on is the rate
+        self._from = self._then = (began, serial, self._refused)
+        self._probes.clear()
