@@ -67,11 +67,15 @@ def train(call: Call, result: Any) -> None:
 
 
 def generate(call: Call, result: Any) -> None:
-    """Leave the generated records and say what they cost; a dry run leaves none."""
+    """Leave the generated records, the rejected rows with their reasons, and say what they cost."""
     written = None if result.dry_run else _write(result.records, call.extras["out"])
-    show(call, result, out=written)
-    if written:
-        note(call, f"records: {written}")
+    rejected = call.extras["rejected"]
+    if rejected is not None and not result.dry_run:
+        result.write_rejected(rejected)
+    show(call, result, out=written, rejected_out=rejected)
+    for name, path in (("records", written), ("rejected", rejected)):
+        if path and not result.dry_run:
+            note(call, f"{name}: {path}")
 
 
 def curate(call: Call, result: Any) -> None:
@@ -123,7 +127,7 @@ def check(call: Call) -> None:
 
     for condition in call.extras.get("fail_if", ()):
         _names(condition)
-    for name in ("out", "dropped", "predictions"):
+    for name in ("out", "dropped", "predictions", "rejected"):
         path = call.extras.get(name)
         if path is None:
             continue

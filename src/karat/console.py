@@ -17,11 +17,13 @@ from karat import blocks
 if TYPE_CHECKING:
     from rich.console import Console
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[..., None]
+"""Called as `progress(stage, done, total)`, and with `note=...` where there is more to tell."""
 
 _STYLE = {"info": "", "good": "green", "warning": "yellow"}
 _NARROWEST = 140  # columns where the output is not a terminal: nothing is cut off in a file
 _ROWS = 60
+_EVERY = 15.0  # seconds between two lines of a stage that runs where nobody looks
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -203,6 +205,7 @@ def progress(*, quiet: bool, lines: bool = False) -> Iterator[Progress | None]:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
             console=console(stderr=True),
             transient=True,
         )
@@ -217,23 +220,28 @@ class _Bars:
         self._bars = bars
         self._tasks: dict[str, Any] = {}
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total or None)
-        self._bars.update(self._tasks[stage], completed=done, total=total or None)
+            self._tasks[stage] = self._bars.add_task(stage, total=total or None, note=note)
+        self._bars.update(self._tasks[stage], completed=done, total=total or None, note=note)
 
 
 class _Lines:
-    """One line for each stage that reports, when it begins and when it ends."""
+    """A line when a stage begins and one when it ends; where it has a note, some in between."""
 
     def __init__(self) -> None:
         self._begun: dict[str, float] = {}
+        self._told = 0.0
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        now = time.perf_counter()
         if stage not in self._begun:
-            self._begun[stage] = time.perf_counter()
+            self._begun[stage] = self._told = now
             sys.stderr.write(f"{stage} ...\n")
         if total and done >= total and self._begun[stage] >= 0:
-            sys.stderr.write(f"{stage}: done in {time.perf_counter() - self._begun[stage]:.1f} s\n")
+            sys.stderr.write(f"{stage}: done in {now - self._begun[stage]:.1f} s\n")
             self._begun[stage] = -1.0
+        elif note and now - self._told >= _EVERY:
+            self._told = now
+            sys.stderr.write(f"{stage}: {done:,} of {total:,} · {note}\n")
         sys.stderr.flush()

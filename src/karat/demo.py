@@ -29,7 +29,7 @@ from karat.version import __version__
 if TYPE_CHECKING:
     from karat.auditing.result import Audited
     from karat.curation.stage import Curated
-    from karat.generation.stage import Generated
+    from karat.generation.generated import Generated
     from karat.simulation.result import Simulated
     from karat.training.stage import Trained
     from karat.valuation.stage import Valued

@@ -15,7 +15,8 @@ from karat import errors, runs
 from karat.generation import journal as journals
 from karat.generation import parsing
 from karat.generation.base import Request, Response
-from karat.generation.stage import Generated, generate
+from karat.generation.generated import Generated
+from karat.generation.stage import generate
 from karat.generation.tasks import Attribute, Label, Task
 from karat.records import Records
 

@@ -90,7 +90,7 @@ class Bench:
             "one question a record and kind"
         )
         told = self.progress
-        shown = None if told is None else lambda _, done, total: told("judge", done, total)
+        shown = None if told is None else lambda _, done, total, **_more: told("judge", done, total)
         called = call(self.provider, list(once.values()), journal=self.journal, progress=shown)
         if called.stopped:
             raise BudgetSpent(called.stopped)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from karat.blocks import Block, Chart, Column, Commands, Example, Examples, Headline, Note, Section, Table
@@ -99,6 +102,18 @@ class Generated:
         told = "" if kept is None else f"; its length is {'as asked' if kept else 'NOT as asked'}"
         sure = "" if logprob is None else f"; mean log-probability {logprob:.2f} nats a token"
         return f"{head}; written by {self.model}{sure}{told}"
+
+    def write_rejected(self, path: str | os.PathLike[str]) -> Path:
+        """Write the rejected rows as JSONL: id, label, reason and the text of the last answer."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lines = [
+            {"id": one.id, "label": one.label, "reason": one.reason, "text": one.text}
+            for one in self.rejected
+        ]
+        with target.open("w", encoding="utf-8", errors="replace") as file:
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        return target
 
     @property
     def compliance(self) -> float | None:
