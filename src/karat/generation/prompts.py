@@ -100,8 +100,12 @@ def answer_form(task: Task) -> list[str]:
     return [*wishes(task), f"Answer with one JSON object with the fields {parts(task)}, and nothing else."]
 
 
-def candidates_form(task: Task, k: int) -> list[str]:
-    """Sentences on an answer that holds k candidates, each with its probability."""
+def candidates_form(task: Task, k: int, *, tags: bool = False) -> list[str]:
+    """Sentences on an answer that holds k candidates, each with its probability, as JSON or between tags."""
+    if tags:
+        one = "<text>...</text><probability>...</probability>"
+        told = f"Answer with {k} lines of the form {one} and nothing else; probabilities are from 0 to 1."
+        return [*wishes(task), told]
     told = "text (the text itself)" if is_plain(task) else parts(task)
     return [
         *wishes(task),

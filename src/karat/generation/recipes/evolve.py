@@ -70,6 +70,10 @@ class Evolve:
         count = min(self.generations, n)
         return tuple(n // count + (number < n % count) for number in range(count))
 
+    def calls(self, slot: Slot) -> int:
+        """The most calls that a row makes."""
+        return 2 if slot.material.get("apart") else 1
+
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """The usual labels; each row evolves the sample of its class from which the least was made."""
         seed = plot.seed + plot.round
@@ -94,7 +98,11 @@ class Evolve:
             yield replace(
                 slot,
                 messages=_asked(plot.task, slot.label, parent, operator),
-                material={"operator": operator, "text": _evolved_text(plot.task, parent)},
+                material={
+                    "operator": operator,
+                    "text": _evolved_text(plot.task, parent),
+                    "apart": _apart(plot.task),
+                },
                 attributes={"operator": operator},
                 parents=(parent.id,),
             )

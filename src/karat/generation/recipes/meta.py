@@ -17,7 +17,7 @@ from karat.generation.steps import read_plain
 from karat.generation.tasks import Task
 from karat.records import Records
 
-PLACEHOLDER = "[here stands the instruction that the model writes before the first row]"
+PLACEHOLDER = "[here stands the instruction for one {domain} that the model writes before the first row]"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Meta:
         labels: tuple[str, ...] = (task.label_names if self.per == "label" else ()) or ("",)
         given: dict[str, Any] = {f.name: getattr(task, f.name) for f in fields(Task)}
         if ask is None:
-            return Instructed(**given, told=dict.fromkeys(labels, PLACEHOLDER))
+            return Instructed(**given, told=dict.fromkeys(labels, PLACEHOLDER.format(domain=task.domain)))
         requests = [
             Request(
                 f"instruction-{number}",

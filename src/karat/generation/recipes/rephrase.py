@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from karat.errors import BadSetting, InputError
 from karat.generation.base import Draft, Message, Plot, Sample, Scene, Slot
-from karat.generation.pool import copied, of_task, text_of, turns
+from karat.generation.pool import copied, items_of, of_task, text_of, turns
 from karat.generation.prompts import answer_form, apart_line, class_line, is_plain, shown
 from karat.generation.steps import refused
 from karat.generation.tasks import Task
@@ -28,7 +28,7 @@ STYLES = (
 
 @dataclass(frozen=True)
 class Rephrase:
-    """Rewrite each human record in another style; meaning, label and language stay.
+    """Rewrite each human record (or item) in another style; meaning, label and language stay.
 
     styles: how texts are rewritten, separated by +; the task's attribute `style`, where it has one, and
     else six of our own take turns. copies: likeness (0 to 1, by edit distance) from which an answer counts
@@ -39,7 +39,6 @@ class Rephrase:
     copies: float = 0.97
 
     uses_attributes: ClassVar[bool] = False
-    needs: ClassVar[frozenset[str]] = frozenset({"human"})
     source: ClassVar[str] = "Maini et al. 2024, Rephrasing the Web"
     cost: ClassVar[str] = "one call a record, with one human record in each prompt"
 
@@ -49,10 +48,12 @@ class Rephrase:
 
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """Each human record once before any comes twice, then in another style."""
-        found = of_task(plot.task, plot.pool, human=True)
+        given = plot.pool if plot.items is None else items_of(plot.items)
+        found = of_task(plot.task, given, human=True)
         if not found:
             raise InputError(
-                "recipe 'rephrase' has no human record of the task's classes; give some (--human)"
+                "recipe 'rephrase' has no record of the task's classes to rewrite; give human records "
+                "(--human) or items"
             )
         for number, sample in zip(range(plot.n), turns(found, plot.seed + plot.round, "rephrase")):
             styles = self._styles(plot.task, sample.label)

@@ -27,7 +27,8 @@ class SelfInstruct:
     human: human records in each prompt. made: records of earlier rounds in each prompt (while there are
     none, human ones stand in). likeness: ROUGE-L from which a record is too like one that is there. choices:
     share of instructions whose answer is one of a few choices, where the right one is drawn beforehand, so
-    that the first choice is not always right. size: records of a round. tries: calls for a novel one.
+    that the first choice is not always right. size: the most records of a round. tries: calls for a novel
+    instruction.
     """
 
     human: int = 6
@@ -52,8 +53,13 @@ class SelfInstruct:
                 raise BadSetting(f"{name}={getattr(self, name):g} must be from 0 to 1")
 
     def rounds(self, n: int) -> tuple[int, ...]:
-        """Rounds of `size`, the last for the rest."""
-        return (self.size,) * (n // self.size) + ((n % self.size,) if n % self.size else ())
+        """Rounds of at most `size`, and four at least, so that what is made is soon shown too."""
+        size = min(self.size, -(-n // 4))
+        return (size,) * (n // size) + ((n % size,) if n % size else ())
+
+    def calls(self, slot: Slot) -> int:
+        """The most calls that a row makes."""
+        return self.tries + 1 if slot.material.get("apart") else 1
 
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """The usual labels and attributes; each row with examples of its class, in a drawn order."""
@@ -84,7 +90,7 @@ class SelfInstruct:
             yield replace(
                 slot,
                 messages=self._asked(plot.task, slot.label, slot.attributes, told, choice),
-                material={"choice": choice} if choice else {},
+                material={"apart": self._asks(plot.task), "choice": choice},
                 parents=tuple(sample.id for sample in told),
             )
 

@@ -38,6 +38,10 @@ class Translate:
     source: ClassVar[str] = "forward: Kim and Rush 2016; back: Sennrich et al. 2016"
     cost: ClassVar[str] = "one call an item; without items two a record (the text, its translation)"
 
+    def calls(self, slot: Slot) -> int:
+        """The most calls that a row makes."""
+        return 1 if "text" in slot.material else 2
+
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """One row an item, at most n; without items the usual rows, whose texts are written first."""
         if plot.task.type not in _TYPES or plot.task.schema:

@@ -24,7 +24,8 @@ class Verbalized:
 
     tail: ask for candidates less likely than this (0: as they come); one that says it is more likely is
     rejected. attributes: use the attributes of the task, where it has some, so that each call is for one
-    cell of them. structured: send a JSON schema to servers that can hold to one.
+    cell of them. structured: ask for JSON and send a schema to servers that can hold to one; false asks for
+    tags where a record is one text, which small models keep to more easily.
     """
 
     k: int = 5
@@ -53,12 +54,18 @@ class Verbalized:
                 slot,
                 messages=self._asked(plot.task, slot.label, slot.attributes, wanted),
                 yields=wanted,
-                schema=candidates_schema(plot.task, wanted) if self.structured else {},
+                schema={} if self._tagged(plot.task) else candidates_schema(plot.task, wanted),
             )
 
     def messages(self, task: Task, label: str | None, attributes: Mapping[str, str]) -> tuple[Message, ...]:
         """One message that asks for k candidates."""
         return self._asked(task, label, attributes, self.k)
+
+    def _tagged(self, task: Task) -> bool:
+        return not self.structured and is_plain(task)
+
+    def _form(self, task: Task, k: int) -> list[str]:
+        return candidates_form(task, k, tags=self._tagged(task))
 
     def _asked(
         self, task: Task, label: str | None, attributes: Mapping[str, str], k: int
@@ -77,7 +84,7 @@ class Verbalized:
                 f"Give {k} of them that differ from each other, drawn from the whole range, and for each "
                 "the probability with which it would come up."
             )
-        return (Message("user", "\n".join([*lines, *candidates_form(task, k)])),)
+        return (Message("user", "\n".join([*lines, *self._form(task, k)])),)
 
     async def write(self, scene: Scene) -> Sequence[Draft]:
         """One draft for each candidate; asks once more where no candidate can be read."""
@@ -88,7 +95,7 @@ class Verbalized:
             again = (
                 *slot.messages,
                 Message("assistant", responses[0].text),
-                Message("user", "This cannot be read. " + candidates_form(scene.task, wanted)[-1]),
+                Message("user", "This cannot be read. " + self._form(scene.task, wanted)[-1]),
             )
             responses.append(await scene.ask(again, step="repair", schema=slot.schema))
             found = self._read(responses[1], scene.task, wanted)
@@ -104,8 +111,11 @@ class Verbalized:
             )
             return [Draft(reason=why, text=response.text)]
         drafts = []
-        for text, probability in given:
-            parsed = parse(replace(response, text=text, finish_reason="stop"), task)
+        cut = response.finish_reason in ("length", "max_tokens")
+        for number, (text, probability) in enumerate(given, 1):
+            # Of an answer that was cut only the last candidate is broken.
+            ended = response.finish_reason if cut and number == len(given) else "stop"
+            parsed = parse(replace(response, text=text, finish_reason=ended), task)
             reason = parsed.reason
             if not reason and self.tail and probability is not None and probability >= self.tail:
                 reason = "more likely than asked: a candidate's probability is not below the tail"
