@@ -77,6 +77,10 @@ class Annotate:
         who = len(self._annotators(everyone, 0))
         return sum(1 for _ in _items(items)) * who * (1 if self.mode == "logprobs" else self.samples)
 
+    def calls(self, slot: Slot) -> int:
+        """The most calls that a row makes."""
+        return self.samples if self.mode == "logprobs" else 1
+
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """A slot for each sample of each annotator on each item; first all first samples."""
         if plot.items is None:
@@ -168,9 +172,7 @@ class Annotate:
             "labels_shown": _SEPARATOR.join(item["shown"]),
             **more,
         }
-        return Draft(
-            fields=fields, text=response.text, responses=(response,), label=label, parents=slot.parents
-        )
+        return Draft(fields=fields, text=response.text, responses=(response,), label=label)
 
     # ------------------------------------------------------------------------------------- prompts
 

@@ -78,6 +78,12 @@ class Compare:
             return len(items)
         return sum(1 for _ in _pairs(items)) * self.samples * len(self._raters(task))
 
+    def calls(self, slot: Slot) -> int:
+        """The most calls that a row makes: its orders, or a prompt, two answers and two judgements."""
+        if "response_a" in slot.material:
+            return len(slot.material["orders"])
+        return 2 + ("prompt" not in slot.material) + 2 * self.judged
+
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """A slot for each sample of each rater on each pair; or one for each pair to be written."""
         if plot.items is not None and _are_pairs(plot.items):
@@ -92,7 +98,10 @@ class Compare:
                 asked = (Message("user", prompt),)
                 yield Slot(asked, material={"prompt": prompt}, parents=(str(row["id"]),))
         else:
-            yield from plan.slots(plot, self)
+            for slot in plan.slots(plot, self):
+                # The label of a preference is its choice; a class is what the prompt is about.
+                of_class = {} if slot.label is None else {"class": slot.label}
+                yield replace(slot, label=None, attributes={**of_class, **slot.attributes})
 
     def _slot(
         self, plot: Plot, pair: Mapping[str, Any], number: int, rater: Person | None, sample: int
@@ -228,9 +237,7 @@ class Compare:
                 fields["distribution"] = None if shares is None else json.dumps(dict(sorted(shares.items())))
                 fields["fallback"] = one.fallback
             text, responses = one.response.text, (one.response,)
-            drafts.append(
-                Draft(fields=fields, text=text, responses=responses, label=one.choice, parents=slot.parents)
-            )
+            drafts.append(Draft(fields=fields, text=text, responses=responses, label=one.choice))
         return drafts
 
     # ------------------------------------------------------------------------------------ writing

@@ -63,8 +63,8 @@ class Converse:
         return task, human
 
     def calls(self, slot: Slot) -> int:
-        """The most calls that a row makes; a later one has the whole dialogue in its prompt."""
-        return self.turns + self.specify
+        """What a row may cost, in calls like the first: each turn is paid for again in all later prompts."""
+        return self.turns * (self.turns + 1) // 2 + self.specify
 
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """The usual slots, each with what the two talk about."""
@@ -127,8 +127,9 @@ class Converse:
             "termination_reason": ends,
             "user_role": names[0],
             "assistant_role": names[1],
+            **({} if slot.label is None else {"label": slot.label}),
         }
-        return Draft(fields=fields, text=text, responses=tuple(calls), parents=slot.parents)
+        return Draft(fields=fields, text=text, responses=tuple(calls))
 
     # ------------------------------------------------------------------------------------- prompts
 
