@@ -1,4 +1,4 @@
-"""When a call may start: known limits, limits found by trying, and a server that is away. Knows no provider."""
+"""When a call may start: limits known and limits found by trying, a server that is away. Knows no provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
-from karat.generation.pacing import Pace, Window
+from karat.generation.pacing import Burst, Pace, Window
 
 Kind = Literal["answer", "busy", "server", "connection", "timeout", "unreadable", "refused"]
 
@@ -21,6 +21,7 @@ Kind = Literal["answer", "busy", "server", "connection", "timeout", "unreadable"
 _AWAY = 12
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds
 _SPEAKS = ("answer", "busy", "unreadable", "refused")  # after these the server is known to be there
+_BURST = 0.002  # seconds within which calls started together
 _TICK = 0.001  # seconds; no timer is set for less
 
 
@@ -103,6 +104,7 @@ class _Pass:
     serial: int
     others: int
     """how many calls were in the air when it started"""
+    burst: Burst
     bound: float
     reserved: float
     tries: bool
@@ -148,6 +150,7 @@ class Gate:
         self._share = 1.0  # of the tokens that a call may use, how many are used: running mean
         self._counted = 0
         self._turn = -math.inf
+        self._burst = Burst(-math.inf)
         self._told: Rates | None = None
         self.know(rates)
 
@@ -206,7 +209,10 @@ class Gate:
         tries = self._breaker.shut
         if tries:
             self._breaker.trying = True
-        return _Pass(self, now, self._serial, others, tokens, reserved, tries)
+        if now - self._burst.began > _BURST:
+            self._burst = Burst(now)
+        self._burst.others = others
+        return _Pass(self, now, self._serial, others, self._burst, tokens, reserved, tries)
 
     def _undo(self, granted: _Pass) -> None:
         """Take back a call that was let in and never started."""
@@ -229,7 +235,7 @@ class Gate:
         granted = _pass.get()
         if granted is None or granted.gate is not self:
             tries = self._breaker.trying
-            granted = _Pass(self, now, self._serial, self._inflight - 1, 0, 0, tries)
+            granted = _Pass(self, now, self._serial, self._inflight - 1, self._burst, 0, 0, tries)
         else:
             _pass.set(None)
         if began is not None:
@@ -267,7 +273,7 @@ class Gate:
 
     def _refused(self, now: float, granted: _Pass, after: float | None) -> None:
         """The server said that there are too many calls: too many at a time, or too many a second?"""
-        by_rate = self._adaptive and not self._window.refused(now, granted.began, granted.others)
+        by_rate = self._adaptive and not self._window.refused(now, granted.began, granted.burst)
         self._pace.refused(now, granted.began, granted.serial, after, self._serial, by_rate=by_rate)
 
     def _settle(self, kind: Kind, granted: _Pass, tokens: int) -> None:
@@ -303,10 +309,8 @@ class Gate:
 
     def _arm(self, now: float, wait: float) -> None:
         wake = now + max(wait, _TICK)
-        if self._wake <= wake + _TICK:
-            # the timer rings earlier, or as good as then; it will be set again
-            if self._ticker is not None:
-                return
+        if self._ticker is not None and self._wake <= wake + _TICK:
+            return  # it rings earlier, or as good as then, and will be set again
         self._disarm()
         if wait < math.inf:
             self._wake = wake

@@ -1,4 +1,4 @@
-"""Finds by trying how many calls at a time, and how many a second, a server takes. Knows no call and no timer.
+"""Finds by trying how many calls at a time and how many a second a server takes. Knows no call, no timer.
 
 A server refuses ("too many", HTTP 429) because too many calls are in the air, or because too many came in a
 short time. Which, is told apart by whether calls with as many others in the air were answered lately.
@@ -8,10 +8,11 @@ All times are seconds of one clock; `began` is when a call started.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 # ------------------------------------------------------------------------- how many at a time
-_FIRST = 16  # calls that start at once
-_DOUBLING = 0.1  # seconds, in which the number of calls doubles at the start
+_FIRST = 24  # calls that start at once
+_DOUBLING = 0.08  # seconds, in which the number of calls doubles at the start
 _MOST_PATIENCE = 64.0  # windows of answers between two trials of one call more
 
 # ------------------------------------------------------------------------- how many a second
@@ -25,12 +26,24 @@ _SLACK = 0.01  # seconds by which a call that comes late is made up for
 _CUT, _SMALL_CUT, _SEARCH_CUT = 0.95, 0.99, 0.8
 _FEW = 0.02  # of the calls refused: the price of staying at the edge
 _GROWTH = 0.03  # of the pace, a second
-_SEARCH = 6.0  # the same while the pace is not known
+_SEARCH = 4.0  # the same while the pace is not known
 _FASTEST = 8.0
 _STEP = 1.25  # the most by which one call may raise the pace
 _QUIET = 20  # calls (or one second) without a refusal, after which growth grows
 _ENOUGH = 16  # calls by which a rate is measured
 _WINDOWED = 12.0  # calls that a bucket would have let in while a window let in none
+
+
+@dataclass
+class Burst:
+    """Calls that started at the same moment: nobody knows in what order they arrive.
+
+    others: how many calls were in the air when the last of them started. refused: how many of them.
+    """
+
+    began: float
+    others: int = 0
+    refused: int = 0
 
 
 class Window:
@@ -49,7 +62,7 @@ class Window:
         # what began in this time had refused calls beside it in the air, whose refusal had not come yet
         self._doubt = (-math.inf, -math.inf)
         self._count, self._patience, self._step = 0, 1.0, 1
-        self._cut = -math.inf
+        self._cut, self._raised, self._raised_at = -math.inf, False, 0.0
 
     def restart(self, now: float) -> None:
         """Begin again with few calls: the server has just come back."""
@@ -83,27 +96,31 @@ class Window:
             if self._count >= self.limit * self._patience:
                 self._count = 0
                 self._patience = max(1.0, self._patience / 2)
+                self._raised, self._raised_at = True, now
                 self.limit = min(self.most, self.limit + self._step)
                 self._step *= 2
 
-    def refused(self, now: float, began: float, others: int) -> bool:
+    def refused(self, now: float, began: float, burst: Burst) -> bool:
         """The server said "too many"; whether this is for too many at a time."""
         self._opening = False
+        burst.refused += 1
         self._doubt = (self._doubt[0] if began <= self._doubt[1] else began, now)
-        proved = max(self._proved)
         if began >= self._judged:  # what began before is the same news
             self._judged = now
-            self._at_a_time += 0.5 * ((others > proved) - self._at_a_time)
+            proved = max(self._proved)
+            decided = self._at_a_time < 0.5
+            likely = burst.others > proved if decided else burst.others >= 0.9 * proved
+            self._at_a_time += (0.2 if decided else 0.5) * (likely - self._at_a_time)
             if self._at_a_time < 0.5:
                 self.limit = self.most
+            if self._raised and began >= self._raised_at:
+                self._patience = min(_MOST_PATIENCE, 2 * self._patience)
         if self._at_a_time < 0.5:
             return False
-        if others > proved:
-            if others < self.limit:
-                self.limit = max(1, others)
-                if began >= self._cut:
-                    self._patience = min(_MOST_PATIENCE, 4 * self._patience)
-            self._count, self._step, self._cut = 0, 1, now
+        # those of the burst that were not refused are in the air
+        self.limit = max(1, min(self.limit, burst.others + 1 - burst.refused))
+        self._raised = False
+        self._count, self._step, self._cut = 0, 1, now
         return True
 
     def slow(self, now: float, began: float) -> None:
@@ -233,6 +250,7 @@ class Pace:
         if self.rate is None:
             self.rate, self._grown = max(_SEARCH_CUT * self._measured(now, last), 1e-3), now
             self._searching = True
+            self._next = now + self._delay  # what is in the air tells more
             return
         calls = max(1, last - self._from[1])
         if self._searching:
