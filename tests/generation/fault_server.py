@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import hashlib
 import json
 import random
@@ -47,7 +48,7 @@ KINDS = (
     *("400", "401", "403", "404", "408", "409", "413", "422", "425", "502", "504", "520", "529"),
     # 200 with something else inside
     *("no_choices", "null_content", "refusal_field", "content_filter", "error_200", "error_200_server"),
-    *("no_usage", "not_utf8", "list", "redirect"),
+    *("no_usage", "not_utf8", "list", "redirect", "bomb"),
 )
 # The work was done, so that a real server would ask for money.
 BILLED = {
@@ -94,6 +95,10 @@ class Settings:
     max_tokens_field: str = ""
     """the only one that is taken; empty: both"""
     logprobs: bool = True
+    refuses: tuple[str, ...] = ()
+    """fields of a body that are not known here; 400 for a call that has one"""
+    cost: float = 0.0
+    """USD that each answer says it cost, as OpenRouter does; 0: it says nothing"""
     answer: str = ""
     """the text of every answer; empty: words drawn by body, or JSON after the schema"""
     answer_words: int = 40
@@ -284,7 +289,8 @@ class Connection(asyncio.Protocol):
         counts.in_flight += 1
         counts.peak = max(counts.peak, counts.in_flight)
         asked = orjson.loads(body)
-        counts.headers, counts.body = dict(headers), asked
+        counts.headers, counts.body = dict(headers), dict(asked)
+        asked["authorization"] = headers.get("authorization", "")
         prompt = prompt_of(asked)
         digest = hashlib.blake2b(path.encode() + body, digest_size=8).hexdigest()
         own = counts.bodies.setdefault(digest, [0, 0])
@@ -385,6 +391,8 @@ def refused(s: Settings, headers: Mapping[str, str], asked: Any) -> str:
         return "404"
     if s.max_tokens_field and {"max_tokens", "max_completion_tokens"} & set(asked) - {s.max_tokens_field}:
         return "wrong_max_tokens"
+    if set(s.refuses) & set(asked):
+        return "wrong_field"
     way = (asked.get("response_format") or {}).get("type") or (
         "guided_json" if "guided_json" in asked else ""
     )
@@ -413,11 +421,15 @@ def made(
     s: Settings, path: str, kind: str, asked: Any, text: str, tokens_in: int, tokens_out: int
 ) -> tuple[int, bytes, str]:
     """Status, body and further header lines of an answer of this kind."""
+    if kind == "401":  # some servers repeat what they were given
+        return 401, error(401, f"Incorrect API key provided: {asked['authorization']}", "invalid_api_key"), ""
+    if kind == "wrong_field":
+        name = next(name for name in s.refuses if name in asked)
+        return 400, error(400, f"Unrecognized request argument supplied: {name}", "unknown_parameter"), ""
+    if kind == "bomb":
+        return 200, gzip.compress(b" " * s.huge_bytes), "Content-Encoding: gzip\r\n"
     if kind.isdigit():
-        names = {
-            "400": "this prompt cannot be answered",
-            "401": "Incorrect API key provided: sk-abcdef1234567890ab",
-        }
+        names = {"400": "this prompt cannot be answered"}
         names |= {"404": f"The model `{asked.get('model')}` does not exist"}
         return int(kind), error(int(kind), names.get(kind, f"error {kind}")), ""
     if kind.startswith("busy"):
@@ -494,6 +506,8 @@ def answer(
             "completion_tokens": tokens_out,
             "total_tokens": both,
         }
+        if s.cost:
+            whole["usage"]["cost"] = s.cost
     return whole
 
 
