@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from karat import datasets
     from karat.auditing.stage import audit
     from karat.curation.stage import curate
+    from karat.generation.annotating import annotate
     from karat.generation.stage import generate
     from karat.records import Records, read
     from karat.reporting.stage import report
@@ -34,6 +35,7 @@ _HOMES = {
     "Run": "karat.runs",
     "datasets": "",
     "generate": "karat.generation.stage",
+    "annotate": "karat.generation.annotating",
     "audit": "karat.auditing.stage",
     "curate": "karat.curation.stage",
     "train": "karat.training.stage",
@@ -47,6 +49,7 @@ __all__ = [
     "Records",
     "Run",
     "__version__",
+    "annotate",
     "audit",
     "curate",
     "datasets",

@@ -321,6 +321,19 @@ COMMANDS: dict[str, Command] = {
             leaves={"out": "file", "rejected": "file"},
         ),
         Command(
+            "annotate",
+            "karat.generation.annotating:annotate",
+            cli_finish.generate,
+            files=("items",),
+            read={"task": cli_finish.read_task},
+            journalled=True,
+            extras=(
+                Extra("out", str, None, "File for the records: .jsonl, .jsonl.gz, .csv or .parquet."),
+                Extra("rejected", str, None, "File for the rejected rows, each with its reason (JSONL)."),
+            ),
+            leaves={"out": "file", "rejected": "file"},
+        ),
+        Command(
             "audit",
             "karat.auditing.stage:audit",
             cli_finish.audit,

@@ -137,10 +137,9 @@ def check(call: Call) -> None:
                 raise InputError(f"--{name} {path}: is a folder; name a file in it")
         elif Path(path).is_file():
             raise InputError(f"--{name} {path}: is a file; name a folder")
-    if call.command.name == "generate" and call.extras["out"] is None and not call.settings["dry_run"]:
-        raise BadSetting(
-            "generate needs --out FILE for the records (or --dry-run for the plan and its price)"
-        )
+    name = call.command.name
+    if name in ("generate", "annotate") and call.extras["out"] is None and not call.settings["dry_run"]:
+        raise BadSetting(f"{name} needs --out FILE for the records (or --dry-run for the plan and its price)")
 
 
 def kept_results(path: Path) -> list[Any]:

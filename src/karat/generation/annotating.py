@@ -41,9 +41,18 @@ class Annotated:
     unknown: tuple[str, ...] = ()
 
     @property
+    def dry_run(self) -> bool:
+        """Whether all was only planned and priced."""
+        return self.made.dry_run
+
+    @property
     def unusable(self) -> int:
         """How many answers gave no label."""
         return sum(one == _UNUSABLE[self.records.datatype] for one in self.made.records.labels() or ())
+
+    def write_rejected(self, path: str | os.PathLike[str]) -> Path:
+        """Write the rejected rows as JSONL, each with its reason and the raw text of its last answer."""
+        return self.made.write_rejected(path)
 
     def counts(self) -> dict[str, Counter[str]]:
         """Annotator -> label -> how often; people count together."""
@@ -75,7 +84,7 @@ class Annotated:
         }
 
     def __str__(self) -> str:
-        if self.made.dry_run:
+        if self.dry_run:
             return str(self.made)
         answers = len(self.made.records)
         return (
@@ -85,7 +94,7 @@ class Annotated:
 
     def __report__(self) -> tuple[Section, ...]:
         """Return who gave which label how often, what it cost and how to hold it against people's."""
-        if self.made.dry_run:
+        if self.dry_run:
             return self.made.__report__()
         blocks: list[Block] = [Headline(f"{len(self.made.records):,}", "answers", str(self)), self._table()]
         if self.unusable:

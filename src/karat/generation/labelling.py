@@ -101,7 +101,9 @@ def _read(text: str, options: Options, *, last: bool) -> str:
         return names[alone]
     if options.numeric:
         return _numbered(text, options, last=last)
-    return _named(text, options.names, last=last)
+    # A name of one letter beside codes is a code itself, and was looked for with the signs of one.
+    words = [name for name in options.names if len(name) > 1 or not options.coded]
+    return _named(text, words, last=last) if words else ""
 
 
 def _coded(text: str, options: Options, *, last: bool) -> str:
@@ -113,6 +115,7 @@ def _coded(text: str, options: Options, *, last: bool) -> str:
         rf"^[\W_]*({code})(?=[).:,\]\-]|\s*$|\s*\n)",
         rf"[(\[]({code})[)\]]",
         rf"\b(?i:option|response|answer|choice|label)\s+({code})\b",
+        rf"\b({code})\s+(?:is|wins)\b",
     )
     for sign in signs:
         found = list(dict.fromkeys(re.findall(sign, text)))
