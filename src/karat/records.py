@@ -19,7 +19,6 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from karat import registry
 from karat.errors import BadSetting, InputError, did_you_mean
@@ -113,7 +112,10 @@ class Records:
 
     def lineage(self, name: str) -> list[Any]:
         """Return one field of the lineage of all records."""
-        return cast("list[Any]", pc.struct_field(self.table.column("lineage"), name).to_pylist())
+        column = self.table.column("lineage")
+        place = column.type.get_field_index(name)
+        assert place >= 0, f"the lineage has no field {name!r}"
+        return [value for chunk in column.chunks for value in chunk.flatten()[place].to_pylist()]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from karat.errors import ProviderError
 from karat.generation.base import (
     Price,
+    Priced,
     Progress,
     Provider,
     Refused,
@@ -79,6 +80,9 @@ class Engine:
     ) -> None:
         self.provider, self.journal, self.limits = provider, journal, limits or Limits()
         self.identity = identity(provider)
+        # Whether a provider is Priced is slow to find out, and does not change.
+        own = provider.price if isinstance(provider, Priced) else None
+        self._most: Callable[[Request], Price] = own or (lambda request: most(provider, request))
         spent = self.limits.spent
         self.purse: Purse = purse or OwnPurse(
             self.limits.max_usd,
@@ -306,8 +310,8 @@ class Engine:
 
     def _price(self, batch: list[tuple[str, Request]]) -> Price:
         if len(batch) == 1:
-            return most(self.provider, batch[0][1])
-        prices = [most(self.provider, request) for _, request in batch]
+            return self._most(batch[0][1])
+        prices = [self._most(request) for _, request in batch]
         return Price(sum(p.tokens for p in prices), sum(p.usd for p in prices))
 
     async def _halved(self, batch: list[tuple[str, Request]]) -> list[Outcome]:
