@@ -242,7 +242,9 @@ class OpenaiCompatible:
         own = is_own(self.url)
         for name, value in told.items():
             if not (value and value.isascii() and value.isprintable()):
-                raise ProviderError(f"the environment variable for the header {name} holds no value; set it")
+                raise ProviderError(
+                    f"the environment variable for the header {name} holds no value that can be sent; set it"
+                )
         if key and not (key.isascii() and key.isprintable()):
             raise ProviderError(f"the environment variable {self.key_env} holds no key; set it anew")
         if not own and not key and not self.headers:
@@ -266,10 +268,6 @@ class OpenaiCompatible:
             if value.startswith(_FROM_ENVIRONMENT):
                 variable = value.removeprefix(_FROM_ENVIRONMENT)
                 found[name] = os.environ.get(variable, "").strip()
-                if not found[name]:
-                    raise ProviderError(
-                        f"the environment variable {variable} for the header {name} is not set"
-                    )
         return found
 
     @cached_property
