@@ -133,7 +133,7 @@ def test_an_order_that_cannot_be_read_confirms_nothing() -> None:
     """One unreadable order makes a pair inconsistent; `redraw` asks again for both, then rejects the pair."""
 
     def answer(request: Request) -> str:
-        silent = request.id.endswith("b first") and (request.id.startswith("p0@") or request.replicate == 0)
+        silent = request.id.endswith("/bfirst") and (request.id.startswith("p0@") or request.replicate == 0)
         return "hm" if silent else longer(request)
 
     found = annotate(pairs(2), task=TASK, provider=Answering(answer))
@@ -203,9 +203,9 @@ def test_criterion_ties_and_personas_are_in_the_prompt(tmp_path: Path) -> None:
 
 def writer(request: Request) -> str:
     """Writes a question, a good or a short answer by temperature, and prefers the longer answer."""
-    if request.id.endswith("/prompt"):
+    if request.messages[-1].content.startswith("Write one request"):
         return f"What is {int(draw(request) * 1000)}?"
-    if "/answer" in request.id:
+    if "Response A" not in request.messages[-1].content:
         return "Well: " + "a long and careful answer. " * (3 if request.temperature < 1 else 1) + request.id
     return longer(request)
 
@@ -221,11 +221,7 @@ def test_pairs_are_written_and_judged_in_both_orders() -> None:
         assert row["expected"] is True and "temperature" == row["contrast"]
     answers = [request for request in provider.asked if "/answer" in request.id]
     assert {0.3: 6, 1.2: 6} == Counter(request.temperature for request in answers)
-    judged = [
-        request
-        for request in provider.asked
-        if "first" in request.id.split("/")[-1] or not request.temperature
-    ]
+    judged = [request for request in provider.asked if "first" in request.id]
     assert {0.0} == {request.temperature for request in judged} and 12 == len(judged)
     assert "preference" == made.records.datatype
 

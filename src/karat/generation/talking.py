@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from karat.generation.parsing import clean
+from karat.generation.pool import words_of
 from karat.texts.closings import closes
 from karat.texts.refusals import refusal
 
@@ -16,6 +17,8 @@ INSTRUCTION, SOLUTION = "Instruction:", "Solution:"
 """What turns of user and assistant begin with in the form `instruct`; those of CAMEL."""
 ROLES = ("user", "assistant")
 SUCCESS = {"done": "success"}
+_SHORT = 4  # a turn of fewer words says nothing of its own
+_NUMBERS = re.compile(r"\d+")
 _FAILED = ("role_flip", "repetition", "empty", "refused", "filtered", "cut", "no_answer")
 
 # What only an assistant says; a user who does has changed sides.
@@ -42,7 +45,7 @@ class Rules:
     form: Form
     names: tuple[str, str]
     farewells: int = 2
-    alike: float = 0.95
+    alike: float = 0.9
     flips: bool = True
     cut: Literal["trim", "stop", "keep"] = "trim"
 
@@ -138,13 +141,25 @@ def _closing(text: str, said: Sequence[str], rules: Rules) -> bool:
 
 
 def _repeats(text: str, said: Sequence[str], alike: float) -> bool:
-    """Whether a turn is like an earlier one of its speaker, or like the last one of the other."""
+    """Whether a turn is like an earlier one of its speaker, or like the last one of the other.
+
+    Short turns (yes, go on) may come again; only the third time in a row is too much.
+    """
     own = said[len(said) % 2 :: 2]
+    if alike > 1:
+        return False
+    if len(words_of(text)) < _SHORT:
+        return len(own) > 1 and all(words_of(one) == words_of(text) for one in own[-2:])
     return any(_like(text, earlier) >= alike for earlier in (*own, *said[-1:]))
 
 
 def _like(one: str, other: str) -> float:
-    """1 - edit distance (insertions and deletions) / both lengths, without case and runs of blanks."""
+    """1 - edit distance (insertions and deletions) / both lengths, of their words; 0 where numbers differ.
+
+    "Sum the rows 1 to 9" and "Sum the rows 10 to 19" are two matters.
+    """
     from rapidfuzz.fuzz import ratio
 
-    return ratio(" ".join(one.casefold().split()), " ".join(other.casefold().split())) / 100
+    if _NUMBERS.findall(one) != _NUMBERS.findall(other):
+        return 0.0
+    return ratio(" ".join(words_of(one)), " ".join(words_of(other))) / 100

@@ -149,7 +149,7 @@ class Compare:
         """What a judge says of a pair when response `first` is shown first."""
         shown = scene.slot.material if pair is None else pair
         asked = self._ask(scene.task, shown, first)
-        step = "" if first == scene.slot.material.get("orders", [""])[0] else f"{first} first"
+        step = "" if first == scene.slot.material.get("orders", [""])[0] else f"{first}first"
         tokens = _REASONS if self.mode == "reasons" else _WORD
         logprobs = 20 if self.mode == "logprobs" else 0
         temperature = None if pair is None else 0.0
@@ -247,7 +247,7 @@ class Compare:
         calls: list[Response] = []
         prompt = str(scene.slot.material.get("prompt", ""))
         if not prompt:
-            response = await scene.ask(scene.slot.messages, step="prompt", schema={})
+            response = await scene.ask(scene.slot.messages, schema={})
             calls.append(response)
             prompt, reason = read_plain(response, scene.task)
             if reason:
@@ -255,9 +255,8 @@ class Compare:
         answers = []
         for number, (system, temperature) in enumerate(self._ways()):
             asked = (*((Message("system", system),) if system else ()), Message("user", prompt))
-            response = await scene.ask(
-                asked, step=f"answer {number + 1}", replicate=number, temperature=temperature, schema={}
-            )
+            step = f"answer{number + 1}" if calls else ""  # the first call of a row bears its name
+            response = await scene.ask(asked, step=step, replicate=number, temperature=temperature, schema={})
             calls.append(response)
             text, reason = read_plain(response, scene.task)
             if reason:

@@ -45,7 +45,7 @@ class Converse:
     specify: bool = False
     done: str = "<CAMEL_TASK_DONE>"
     farewells: int = 2
-    alike: float = 0.95
+    alike: float = 0.9
     flips: Literal["stop", "keep"] = "stop"
     cut: Literal["trim", "stop", "keep"] = "trim"
 
@@ -86,7 +86,7 @@ class Converse:
         matter = str(slot.material.get("matter") or _matter(task, slot.label, slot.attributes))
         if self.specify:
             asked = self._specifying(task, matter, slot.attributes)
-            response = await scene.ask(asked, step="matter", schema={})
+            response = await scene.ask(asked, schema={})
             calls.append(response)
             matter, reason = read_plain(response, task)
             if reason:
@@ -96,7 +96,9 @@ class Converse:
         while not ends and len(said) < self.turns:
             view = self._view(len(said) % 2, task, matter, slot.attributes, said)
             try:
-                response = await scene.ask(view, step=f"turn{len(said) + 1}", schema={})
+                # the first call of a row bears its name, as in rows of one call
+                step = f"turn{len(said) + 1}" if calls else ""
+                response = await scene.ask(view, step=step, schema={})
             except NoAnswer:
                 if len(said) < self.least:
                     raise
