@@ -172,7 +172,7 @@ async def serve(
     fault: Callable[[random.Random, float], Kind | None] = lambda rng, now: None,
     until: float = 1e9,
     runners: int | None = None,
-    growing: float = 2.0,
+    growing: float = 1.0,
     gate: Gate | None = None,
 ) -> Told:
     """Send rows through a gate to a server, and again until they are answered, as the engine does."""

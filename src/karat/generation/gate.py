@@ -1,4 +1,4 @@
-"""When a call may start: limits known and limits found by trying, a server that is away. Knows no provider."""
+"""When a call may start: limits known, limits found by trying, a server that is away. Knows no provider."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class Gate:
         if tries:
             self._breaker.trying = True
         if now - self._burst.began > _BURST:
-            self._burst = Burst(now)
+            self._burst = Burst(now, others)
         self._burst.others = others
         return _Pass(self, now, self._serial, others, self._burst, tokens, reserved, tries)
 
@@ -263,7 +263,7 @@ class Gate:
             self._refused(now, granted, after)
         elif kind == "answer":
             self._pace.answered_at = now
-            self._window.answered(now, granted.began, granted.others)
+            self._window.answered(now, granted.began, granted.burst)
             if self._pace.counting:
                 self._pace.answered(granted.serial)
         elif kind == "timeout" and self._adaptive:

@@ -11,37 +11,41 @@ import math
 from dataclasses import dataclass
 
 # ------------------------------------------------------------------------- how many at a time
-_FIRST = 24  # calls that start at once
+_FIRST = 16  # calls at a time in the first moments
+_LISTEN = 0.06  # seconds; that long the server is listened to before there are more
 _DOUBLING = 0.08  # seconds, in which the number of calls doubles at the start
+_FEWEST = 3  # less cannot be told from a server that wants calls apart; the pace finds that
 _MOST_PATIENCE = 64.0  # windows of answers between two trials of one call more
 
 # ------------------------------------------------------------------------- how many a second
 _ROW = 3  # refusals one after the other, with which the server is believed to refuse all
 _ALMOST_ALL = 0.8  # of a row of calls
 _FIRST_PROBE = 0.01  # seconds after the last refusal
-_NEXT_PROBE = 0.25  # of the time since then
+_NEXT_PROBE = 0.35  # of the time since then
 _LONGEST_PROBE = 5.0  # seconds between two probes
 _BELIEVED = 0.25  # seconds without an answer, after which Retry-After holds for all
 _SLACK = 0.01  # seconds by which a call that comes late is made up for
 _CUT, _SMALL_CUT, _SEARCH_CUT = 0.95, 0.99, 0.8
 _FEW = 0.02  # of the calls refused: the price of staying at the edge
-_GROWTH = 0.03  # of the pace, a second
-_SEARCH = 4.0  # the same while the pace is not known
+_GROWTH = 0.05  # of the pace, a second
+_SEARCH = 6.0  # the same while the pace is not known
 _FASTEST = 8.0
 _STEP = 1.25  # the most by which one call may raise the pace
 _QUIET = 20  # calls (or one second) without a refusal, after which growth grows
 _ENOUGH = 16  # calls by which a rate is measured
-_WINDOWED = 12.0  # calls that a bucket would have let in while a window let in none
+_WINDOWED = 30.0  # calls that a bucket would have let in while a window let in none
 
 
 @dataclass
 class Burst:
     """Calls that started at the same moment: nobody knows in what order they arrive.
 
-    others: how many calls were in the air when the last of them started. refused: how many of them.
+    first: how many calls were in the air when the first of them started; others: when the last did.
+    refused: how many of them were.
     """
 
     began: float
+    first: int = 0
     others: int = 0
     refused: int = 0
 
@@ -67,25 +71,29 @@ class Window:
     def restart(self, now: float) -> None:
         """Begin again with few calls: the server has just come back."""
         if self.most > _FIRST and self.limit > _FIRST:
-            self.limit, self._size, self._since, self._opening = _FIRST, float(_FIRST), now, True
+            self.limit, self._size, self._since, self._opening = _FIRST, float(_FIRST), now + _LISTEN, True
 
     def widen(self, now: float, inflight: int) -> float:
         """The window is full: let it grow if it is still opening; seconds until there is room."""
         if not self._opening:
             return math.inf
         if self._since < 0:
+            self._since = now + _LISTEN
+        if now > self._since:
+            self._size = min(self._size * 2 ** ((now - self._since) / _DOUBLING), float(self.most))
             self._since = now
-        self._size = min(self._size * 2 ** ((now - self._since) / _DOUBLING), float(self.most))
-        self._since = now
         self.limit = int(self._size)
         if self.limit >= self.most:
             self._opening = False
         if self.limit > inflight:
             return 0.0
-        return _DOUBLING * math.log2((inflight + 1.001) / self._size) if self._opening else math.inf
+        if not self._opening:
+            return math.inf
+        return self._since - now + _DOUBLING * math.log2((inflight + 1.001) / self._size)
 
-    def answered(self, now: float, began: float, others: int) -> None:
-        """A call was answered that had started with `others` in the air."""
+    def answered(self, now: float, began: float, burst: Burst) -> None:
+        """A call was answered."""
+        others = burst.first
         if others > self._proved[0] and not self._doubt[0] < began <= self._doubt[1]:
             self._proved[0] = others
         if now - self._turned > max(1.0, 2 * self._latency):
@@ -95,7 +103,8 @@ class Window:
             self._count += 1
             if self._count >= self.limit * self._patience:
                 self._count = 0
-                self._patience = max(1.0, self._patience / 2)
+                if self._raised:  # and nothing was refused since
+                    self._patience = max(1.0, self._patience / 2)
                 self._raised, self._raised_at = True, now
                 self.limit = min(self.most, self.limit + self._step)
                 self._step *= 2
@@ -104,7 +113,7 @@ class Window:
         """The server said "too many"; whether this is for too many at a time."""
         self._opening = False
         burst.refused += 1
-        self._doubt = (self._doubt[0] if began <= self._doubt[1] else began, now)
+        self._doubt = (self._doubt[0] if began <= self._doubt[1] else burst.began - 1e-9, now)
         if began >= self._judged:  # what began before is the same news
             self._judged = now
             proved = max(self._proved)
@@ -118,7 +127,11 @@ class Window:
         if self._at_a_time < 0.5:
             return False
         # those of the burst that were not refused are in the air
-        self.limit = max(1, min(self.limit, burst.others + 1 - burst.refused))
+        left = min(self.limit, burst.others + 1 - burst.refused)
+        if left < _FEWEST:
+            self._at_a_time, self.limit = 0.4, self.most
+            return False
+        self.limit = left
         self._raised = False
         self._count, self._step, self._cut = 0, 1, now
         return True
@@ -152,6 +165,7 @@ class Pace:
         self._delay = 0.05  # seconds that a refusal takes: running mean
         self._refused, self._refused_at, self._cut_at = 0, -math.inf, -math.inf
         self._searching, self._grown = False, 0.0
+        self._edge = 0.0  # the pace at which calls were refused last
         self._mark = 0.0  # when the last call before the hold was refused
         self._by_rate = False
         self._probes: dict[int, float] = {}
@@ -191,15 +205,17 @@ class Pace:
         assert self.rate is not None
         unit = max(1.0, _QUIET / self.rate)
         quiet = (now - self._refused_at) / unit
-        growth = _SEARCH if self._searching else _GROWTH
+        growth = _SEARCH if self._searching else _GROWTH + max(0.0, min(self._edge / self.rate - 1, 0.3))
         if quiet > 1:
-            growth = min(_FASTEST, growth * 2.0 ** min(20.0, 2 * (quiet - 1)))
+            growth = min(_FASTEST, growth * 2.0 ** min(20.0, 3 * (quiet - 1)))
         passed, self._grown = min(now - self._grown, 2 / self.rate), now
         self.rate *= min(_STEP, math.exp(growth * passed))
 
     def idle(self, now: float) -> None:
         """Calls wait for other things than the pace: it is dropped when nothing was refused for long."""
-        if self.rate is not None and now - self._refused_at > max(2.0, 2 * _QUIET / self.rate):
+        if self.rate is None:
+            return
+        if not self._by_rate or now - self._refused_at > max(2.0, 2 * _QUIET / self.rate):
             self.rate, self._searching, self.counting = None, False, self.held
 
     def answered(self, serial: int) -> None:
@@ -246,12 +262,13 @@ class Pace:
             self._row = 1
 
     def _slow_down(self, now: float, last: int) -> None:
-        self._cut_at = now
+        self._cut_at = now + self._delay / 2
         if self.rate is None:
             self.rate, self._grown = max(_SEARCH_CUT * self._measured(now, last), 1e-3), now
             self._searching = True
             self._next = now + self._delay  # what is in the air tells more
             return
+        before = self.rate
         calls = max(1, last - self._from[1])
         if self._searching:
             self.rate *= _SEARCH_CUT
@@ -260,6 +277,7 @@ class Pace:
             self.rate *= _SMALL_CUT if few else _CUT
         if calls >= _ENOUGH / 2:
             self.rate = min(self.rate, max(1.02 * self._measured(now, last), 0.7 * self.rate))
+        self._edge = self.rate if self._searching else before
         self._searching = False
 
     def _measured(self, now: float, last: int) -> float:
@@ -291,16 +309,14 @@ class Pace:
         """The server takes calls again, as of a probe that began then."""
         self.held, self._row = False, 0
         self._grown = self._next = self._cut_at = began
-        if self._by_rate:
-            waited = max(0.001, began - self._mark)
-            usual = self._measured(began, serial)
-            one = 1 / waited
-            if self.rate is not None:
-                self.rate = min(self.rate, max(usual, one))
-            elif usual * waited > _WINDOWED:
-                self.rate, self._searching = usual, False
-            else:
-                self.rate, self._searching = one, True
+        waited = max(0.001, began - self._mark)
+        usual, one = self._measured(began, serial), 1 / waited
+        if self.rate is not None:
+            self.rate = min(self.rate, max(usual, one))
+        elif usual * waited > _WINDOWED or not self._by_rate:
+            self.rate, self._searching = usual, not self._by_rate
+        else:
+            self.rate, self._searching = math.sqrt(usual * one), True
         # the bucket was empty then: what comes from now on is the rate
         self._from = self._then = (began, serial, self._refused)
         self._probes.clear()
