@@ -17,10 +17,13 @@ Mode = Literal["covering", "independent"]
 
 # So many rows are built at a time, of which the best is taken; and so many unused ones are looked at.
 _BUILT, _LOOKED = 8, 384
+# So many of the last rows are held back, to be mended where a quota was missed.
+_HELD, _TRIES = 512, 900
 # So many cells of pair tables are kept; of larger pairs only those that met are known.
 _CELLS = 4_000_000
-# What a pair that never met is worth, beside a value that is one row behind; and what a full quota costs.
-_NEW, _FULL = 0.25, 8.0
+# What a pair is worth that never met, and one that met once (twice: half of that), beside a value that is one
+# row behind its share; and what it costs to be a row ahead of it, or beyond the quota.
+_NEW, _AGAIN, _AHEAD, _FULL = 1.0, 0.25, 2.0, 8.0
 
 
 def combinations(
@@ -37,7 +40,7 @@ def combinations(
 
     covering: none comes twice before all that are permitted have come; each row takes the values that are
     furthest behind their shares and brings most pairs that did not meet yet. Quotas of values are met to
-    the row where this leaves room for it. independent: draws with replacement, as the AttrPrompt paper has it.
+    the row where this leaves room for it. independent: draws with replacement, as in AttrPrompt.
 
     sizes: how many values each attribute has. shares: the wanted share of each value (default: all alike;
     0: never). forbidden: clauses (attribute number -> value numbers) that may not hold together.
@@ -94,7 +97,9 @@ def _independent(
 def _covering(
     space: Space, n: int, ledger: _Ledger, generator: np.random.Generator
 ) -> Iterator[tuple[int, ...]]:
+    """One row after another; the last ones are held back until the quotas are settled."""
     unused = Unused(space, generator)
+    held: list[tuple[int, ...]] = []
     for made in range(n):
         ledger.begin(made)
         rows = unused.some(_LOOKED) if unused.few(_LOOKED) else None
@@ -107,8 +112,97 @@ def _covering(
         score = ledger.score(rows) + generator.random(len(rows)) * 1e-3
         chosen = tuple(rows[int(score.argmax())].tolist())
         ledger.add(chosen)
-        unused.use(chosen)
+        held.append(chosen)
+        if unused.use(chosen) or made < n - _HELD:
+            # A row of a round that has ended cannot be exchanged any more.
+            yield from held
+            held.clear()
+    changed = _settle(held, ledger, unused) + _exchange(held, ledger, unused, generator)
+    yield from _ordered(held, ledger) if changed else held
+
+
+def _ordered(held: list[tuple[int, ...]], ledger: _Ledger) -> Iterator[tuple[int, ...]]:
+    """The rows held back, the evenest and newest first again after some were exchanged."""
+    for row in held:
+        ledger.add(row, -1)
+    rows = np.array(held, dtype=np.int64)
+    for made in range(ledger.row + 1 - len(held), ledger.row + 1):
+        ledger.begin(made)
+        best = int(ledger.score(rows).argmax())
+        chosen = tuple(rows[best].tolist())
+        rows = np.delete(rows, best, axis=0)
+        ledger.add(chosen)
         yield chosen
+
+
+def _settle(held: list[tuple[int, ...]], ledger: _Ledger, unused: Unused) -> int:
+    """Exchange values in the rows held back, where quotas were missed and an unused row allows it."""
+    changed = 0
+    for j, full in enumerate(ledger.quota):
+        for _ in range(len(held)):
+            excess = ledger.counts[j] - full
+            if excess.max() < 1:
+                break
+            over, under = int(excess.argmax()), int(excess.argmin())
+            places = [i for i, row in enumerate(held) if row[j] == over]
+            if not places:
+                break
+            rows = np.array([held[i] for i in places], dtype=np.int64)
+            rows[:, j] = under
+            fine = unused.space.permitted(rows)
+            fine[fine] = unused.fresh(rows[fine])
+            if not fine.any():
+                break
+            before = np.array([held[i] for i in places], dtype=np.int64)
+            # The latest row that loses no pair: what came early is what a run that stops early has.
+            gain = np.where(fine, np.minimum(ledger.met_by(rows, 0) - ledger.met_by(before, 1), 0), -np.inf)
+            best = int(np.flatnonzero(gain == gain.max())[-1])
+            _replace(held, places[best], tuple(rows[best].tolist()), ledger, unused)
+            changed += 1
+    return changed
+
+
+def _exchange(
+    held: list[tuple[int, ...]], ledger: _Ledger, unused: Unused, generator: np.random.Generator
+) -> int:
+    """Where exchanging one value will not do, exchange whole rows: a walk on which no miss grows."""
+    changed = 0
+    columns = range(len(ledger.counts))
+    for turn in range(_TRIES if held and not unused.few(0) else 0):
+        excess = [count - full for count, full in zip(ledger.counts, ledger.quota, strict=True)]
+        if max(map(np.max, excess)) < 1:
+            break
+        rows = np.array(held, dtype=np.int64)
+        worse = np.flatnonzero(np.sum([excess[j][rows[:, j]] > 0 for j in columns], axis=0))
+        if not len(worse):
+            break
+        # Rows go first without which no pair is lost, and those come first that bring a new one.
+        lost = ledger.met_by(rows[worse], 1) + 2 * generator.random(len(worse))
+        place = int(worse[lost.argmin()])
+        old, others = held[place], unused.some(4 * _LOOKED)
+        change = generator.random(len(others)) * 0.3
+        if 3 * turn < _TRIES:
+            change = change / 15 - ledger.met_by(others, 0) * 0.02
+        for j in columns:
+            lack = excess[j][old[j]]
+            moved = np.abs(excess[j] + 1) - np.abs(excess[j]) + abs(lack - 1) - abs(lack)
+            moved[old[j]] = 0
+            change += moved[others[:, j]]
+        best = int(change.argmin())
+        if change[best] < 0.5:
+            _replace(held, place, tuple(others[best].tolist()), ledger, unused)
+            changed += 1
+    return changed
+
+
+def _replace(
+    held: list[tuple[int, ...]], place: int, new: tuple[int, ...], ledger: _Ledger, unused: Unused
+) -> None:
+    ledger.add(held[place], -1)
+    ledger.add(new)
+    unused.restore(held[place])
+    unused.use(new)
+    held[place] = new
 
 
 class _Ledger:
@@ -150,10 +244,10 @@ class _Ledger:
     def begin(self, made: int) -> None:
         """Reckon how far each value is behind, before row `made`."""
         self.row = made
-        self.appeal = [
-            share * (made + 1) - count - _FULL * (count >= full)
-            for share, count, full in zip(self.wanted, self.counts, self.quota, strict=True)
-        ]
+        self.appeal = []
+        for share, count, full in zip(self.wanted, self.counts, self.quota, strict=True):
+            behind = share * (made + 1) - count
+            self.appeal.append(behind - _FULL * (count >= full) - _AHEAD * (behind <= -1))
         for j, allowed in self.space.barred.items():
             self.appeal[j][~allowed] = -np.inf
 
@@ -199,18 +293,28 @@ class _Ledger:
             total += [0.0 if code in met else _NEW for code in codes.tolist()]
         return total
 
-    def add(self, row: tuple[int, ...]) -> None:
-        """Count a row."""
-        for count, value in zip(self.counts, row, strict=True):
-            count[value] += 1
+    def met_by(self, rows: Array, times: int) -> Array:
+        """How many pairs of each row [k, attributes] have met so often, never (0) or once (1)."""
+        worth = _AGAIN if times else _NEW
+        found = np.zeros(len(rows))
         for a, b in self.pairs:
-            # the n-th meeting is worth 1/n of the first
+            found += self.worth[a, b][rows[:, a], rows[:, b]] == worth
+        return found
+
+    def add(self, row: tuple[int, ...], times: int = 1) -> None:
+        """Count a row; -1 takes it back."""
+        for count, value in zip(self.counts, row, strict=True):
+            count[value] += times
+        for a, b in self.pairs:
             table = self.worth[a, b]
-            table[row[a], row[b]] = _NEW / (_NEW / table[row[a], row[b]] + 1)
+            worth = float(table[row[a], row[b]])
+            meetings = times + (round(_AGAIN / worth) if worth < _NEW else 0)
+            table[row[a], row[b]] = _AGAIN / meetings if meetings else _NEW
         for (a, b), seen in self.seen.items():
-            seen[row[a], row[b]] += 1
+            seen[row[a], row[b]] += times
         for (a, b), met in self.met.items():
-            met.add(row[a] * self.space.sizes[b] + row[b])
+            if times > 0:
+                met.add(row[a] * self.space.sizes[b] + row[b])
 
 
 def quotas(shares: Mapping[Any, float], n: int) -> dict[Any, int]:

@@ -123,9 +123,9 @@ class Space:
         j = bound[len(row)]
         options = np.array(self.barred.get(j, np.ones(self.sizes[j], dtype=bool)))
         for clause in self.clauses:
-            if j in clause and all(other == j or other in row for other in clause):
-                if all(clause[other][row[other]] for other in clause if other != j):
-                    options &= ~clause[j]
+            others = [other for other in clause if other != j]
+            if j in clause and all(other in row and clause[other][row[other]] for other in others):
+                options &= ~clause[j]
         for value in np.flatnonzero(options).tolist():
             yield from self._found(bound, {**row, j: value})
 
@@ -194,12 +194,36 @@ class Unused:
         places = np.arange(self.count) if few else self.generator.integers(0, self.count, most)
         return self.space.rows(self.codes[self.left[places]])
 
-    def use(self, row: Sequence[int]) -> None:
-        """Take a row out; after the last, all are there again."""
-        number = self.space.numbers(np.array([row], dtype=np.int64))[0]
+    def use(self, row: Sequence[int]) -> bool:
+        """Take a row out; after the last, all are there again. True when a round has ended so."""
+        number = self._number(row)
         if self.codes is None:
             self.used.add(number)
+            return False
+        self._remove(self._index(number))
+        if self.count:
+            return False
+        self.count = len(self.codes)
+        return True
+
+    def restore(self, row: Sequence[int]) -> None:
+        """Put a row back that was taken out in this round."""
+        number = self._number(row)
+        if self.codes is None:
+            self.used.discard(number)
             return
-        self._remove(number if self.space.whole else int(np.searchsorted(self.codes, number)))
-        if not self.count:
-            self.count = len(self.codes)
+        index = self._index(number)
+        place = int(self.place[index])
+        if place < self.count:
+            return
+        first = int(self.left[self.count])
+        self.left[place], self.left[self.count] = first, index
+        self.place[first], self.place[index] = place, self.count
+        self.count += 1
+
+    def _number(self, row: Sequence[int]) -> int:
+        return self.space.numbers(np.array([row], dtype=np.int64))[0]
+
+    def _index(self, number: int) -> int:
+        assert self.codes is not None
+        return number if self.space.whole else int(np.searchsorted(self.codes, number))
