@@ -108,6 +108,7 @@ class Engine:
         self._begun = time.perf_counter()
         self._since = time.time() if self.limits.since is None else self.limits.since
         self._alive = self._begun  # when the server last answered
+        self._spoke = False  # whether it ever said anything
         self._told = 0.0
 
     async def __aenter__(self) -> Engine:
@@ -263,7 +264,7 @@ class Engine:
                 if len(batch) > 1:  # one request spoils the batch: ask for each alone
                     found = [await self._obtain([one]) for one in batch]
                     return [one for (one,) in found]
-                self._alive = time.perf_counter()
+                self._alive, self._spoke = time.perf_counter(), True
                 return [NoAnswer(f"refused by the provider: {self.redactor.text(str(error))}")]
             except ProviderError as error:
                 self._leave(price, "refused")
@@ -274,6 +275,8 @@ class Engine:
                 busy, tries = (busy + 1, tries) if cause == "busy" else (busy, tries + 1)
                 said = self.redactor.text(str(error) or type(error).__name__)
                 if tries > self.limits.retries or busy > self.limits.retries * _BUSY_TRIES:
+                    if not self._spoke:
+                        self._give_up(said)
                     reason = NoAnswer(f"no answer after {tries + busy} tries: {said}")
                     return [reason] * len(batch)
                 self._usage["retries"] += 1
@@ -303,7 +306,7 @@ class Engine:
             await self.writer.put(rows)
         finally:
             self._leave(price, "answer", tokens, usd)
-        self._alive = time.perf_counter()
+        self._alive, self._spoke = time.perf_counter(), True
         for _, _, response in rows:
             self._count(response)
         return [response for _, _, response in rows]
@@ -365,6 +368,7 @@ class Engine:
         self._leave(price, _KINDS[cause], *lost, after=after)
         if cause == "busy":
             self._usage["throttled"] += 1
+        self._spoke = self._spoke or cause in ("answer", "busy", "server")
         if cause in ("answer", "busy"):
             self._alive = time.perf_counter()
         if billed:
@@ -381,15 +385,20 @@ class Engine:
         never = not self._usage["answers"] and self.limits.retries > 1
         patience = min(sum(doubled), _NEVER_ANSWERED) if never else sum(doubled)
         if self.gate.barren >= _GIVE_UP and silent >= patience:
-            self._fail(
-                ProviderError(
-                    f"{self.provider.model} gave no answer to {self.gate.barren} calls one after the other "
-                    f"({said}); check that the server is up; what was answered is kept"
-                )
-            )
-            raise Halted
+            self._give_up(said)
         wait = min(self.limits.wait * 2 ** min(attempt, 30), self.limits.longest_wait)
         await asyncio.sleep(after if after is not None else wait * random.uniform(0.5, 1.0))
+
+    def _give_up(self, said: str) -> None:
+        """The server is away: end the run. Raises Halted."""
+        calls = max(self.gate.barren, 1)
+        self._fail(
+            ProviderError(
+                f"{self.provider.model} gave no answer to {calls} calls one after the other ({said}); check "
+                "that the server is up; what was answered is kept"
+            )
+        )
+        raise Halted
 
     def _stop(self, reason: str) -> None:
         total = f" of {self.total:,}" if self.total else ""
