@@ -172,7 +172,7 @@ async def serve(
     fault: Callable[[random.Random, float], Kind | None] = lambda rng, now: None,
     until: float = 1e9,
     runners: int | None = None,
-    growing: float = 1.0,
+    pause: float = 0.1,
     gate: Gate | None = None,
 ) -> Told:
     """Send rows through a gate to a server, and again until they are answered, as the engine does."""
@@ -183,7 +183,6 @@ async def serve(
     todo = iter(range(rows))
 
     async def one() -> None:
-        attempt = 0
         while True:
             await gate.enter()
             told.sent += 1
@@ -209,8 +208,7 @@ async def serve(
                 await asyncio.sleep(took if refusal is None else refusal)
                 gate.leave("busy", after=after)
                 told.refusals.append(loop.time())
-            wait = min(60.0, growing**attempt) * rng.uniform(0.5, 1.0)
-            attempt += 1
+            wait = pause * rng.uniform(0.5, 1.0)
             await asyncio.sleep(after if after is not None else wait)
 
     async def runner() -> None:

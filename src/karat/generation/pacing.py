@@ -25,7 +25,7 @@ _NEXT_PROBE = 0.35  # of the time since then
 _LONGEST_PROBE = 5.0  # seconds between two probes
 _BELIEVED = 0.25  # seconds without an answer, after which Retry-After holds for all
 _SLACK = 0.01  # seconds by which a call that comes late is made up for
-_CUT, _SMALL_CUT, _SEARCH_CUT = 0.95, 0.99, 0.8
+_CUT, _SMALL_CUT, _SEARCH_CUT = 0.95, 0.99, 0.6
 _FEW = 0.02  # of the calls refused: the price of staying at the edge
 _GROWTH = 0.05  # of the pace, a second
 _SEARCH = 6.0  # the same while the pace is not known
@@ -33,7 +33,6 @@ _FASTEST = 8.0
 _STEP = 1.25  # the most by which one call may raise the pace
 _QUIET = 20  # calls (or one second) without a refusal, after which growth grows
 _ENOUGH = 16  # calls by which a rate is measured
-_WINDOWED = 30.0  # calls that a bucket would have let in while a window let in none
 
 
 @dataclass
@@ -119,9 +118,10 @@ class Window:
             proved = max(self._proved)
             decided = self._at_a_time < 0.5
             likely = burst.others > proved if decided else burst.others >= 0.9 * proved
-            self._at_a_time += (0.2 if decided else 0.5) * (likely - self._at_a_time)
+            self._at_a_time += (0.15 if decided else 0.5) * (likely - self._at_a_time)
             if self._at_a_time < 0.5:
                 self.limit = self.most
+                self._at_a_time = self._at_a_time if decided else 0.2
             if self._raised and began >= self._raised_at:
                 self._patience = min(_MOST_PATIENCE, 2 * self._patience)
         if self._at_a_time < 0.5:
@@ -129,7 +129,7 @@ class Window:
         # those of the burst that were not refused are in the air
         left = min(self.limit, burst.others + 1 - burst.refused)
         if left < _FEWEST:
-            self._at_a_time, self.limit = 0.4, self.most
+            self._at_a_time, self.limit = 0.2, self.most
             return False
         self.limit = left
         self._raised = False
@@ -264,21 +264,21 @@ class Pace:
     def _slow_down(self, now: float, last: int) -> None:
         self._cut_at = now + self._delay / 2
         if self.rate is None:
-            self.rate, self._grown = max(_SEARCH_CUT * self._measured(now, last), 1e-3), now
+            self.rate, self._grown = max(0.8 * self._measured(now, last), 1e-3), now
             self._searching = True
             self._next = now + self._delay  # what is in the air tells more
             return
-        before = self.rate
+        self._edge = self.rate
+        if self._searching:  # back to the pace at which the refused call began
+            self._searching = False
+            self.rate *= max(_SEARCH_CUT, math.exp(-_SEARCH * self._delay))
+            self._edge = 1.15 * self.rate
+            return
         calls = max(1, last - self._from[1])
-        if self._searching:
-            self.rate *= _SEARCH_CUT
-        else:
-            few = (self._refused - self._from[2]) < _FEW * calls
-            self.rate *= _SMALL_CUT if few else _CUT
+        few = self._refused - self._from[2] < _FEW * calls
+        self.rate *= _SMALL_CUT if few else _CUT
         if calls >= _ENOUGH / 2:
             self.rate = min(self.rate, max(1.02 * self._measured(now, last), 0.7 * self.rate))
-        self._edge = self.rate if self._searching else before
-        self._searching = False
 
     def _measured(self, now: float, last: int) -> float:
         """Calls a second that were sent and not refused."""
@@ -309,14 +309,15 @@ class Pace:
         """The server takes calls again, as of a probe that began then."""
         self.held, self._row = False, 0
         self._grown = self._next = self._cut_at = began
-        waited = max(0.001, began - self._mark)
-        usual, one = self._measured(began, serial), 1 / waited
+        usual, one = self._measured(began, serial), 1 / max(0.001, began - self._mark)
         if self.rate is not None:
             self.rate = min(self.rate, max(usual, one))
-        elif usual * waited > _WINDOWED or not self._by_rate:
-            self.rate, self._searching = usual, not self._by_rate
+        elif self._by_rate:
+            # most windows are not shorter than a second, and most buckets not smaller
+            usual *= min(1.0, began - self._from[0])
+            self.rate, self._searching = min(max(usual, one), 2 * usual), one > usual
         else:
-            self.rate, self._searching = math.sqrt(usual * one), True
+            self.rate, self._searching = usual, True
         # the bucket was empty then: what comes from now on is the rate
         self._from = self._then = (began, serial, self._refused)
         self._probes.clear()
