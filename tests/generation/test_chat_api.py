@@ -10,7 +10,7 @@ import pytest
 from karat.errors import ProviderError
 from karat.generation import chat_api
 from karat.generation.base import Message, Refused, Request, Retryable
-from karat.generation.http import wait_asked
+from karat.generation.http import _proxy, wait_asked
 
 SCHEMA = {
     "type": "object",
@@ -134,3 +134,42 @@ def test_the_servers_own_words(body: bytes, said: str) -> None:
     """The message of all forms of errors, on one line and without tags."""
     assert said == chat_api.words(body)
     assert 240 == len(chat_api.words(b"a" * 5000))
+
+
+def test_a_request_larger_than_a_minute_allows_is_not_waited_for() -> None:
+    """OpenAI answers 429 to a row that will never fit; it costs that row and no time."""
+    said = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 45000."
+    data = json.dumps({"error": {"message": said, "code": "rate_limit_exceeded"}}).encode()
+    assert isinstance(chat_api.failure(429, {}, data, model="gpt-4o", url="u"), Refused)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (402, {"message": "Insufficient Balance"}, ProviderError),
+        (429, {"message": "x", "type": "insufficient_quota"}, ProviderError),
+        (400, {"message": "The model `m9` does not exist"}, ProviderError),
+        (400, {"message": "no", "code": "model_not_found"}, ProviderError),
+        (400, {"message": "Invalid role", "code": "invalid_request_error"}, Refused),
+        (405, {"message": "Method Not Allowed"}, ProviderError),
+        (501, {"message": "Not Implemented"}, ProviderError),
+        (451, {"message": "not in your country"}, Refused),
+        (599, {"message": "?"}, Retryable),
+    ],
+)
+def test_what_is_hopeless_and_what_is_not(status: int, error: dict[str, Any], kind: type[Exception]) -> None:
+    """No money, no such model and a wrong address end the run; a bad row does not."""
+    data = json.dumps({"error": error}).encode()
+    assert kind is type(chat_api.failure(status, {}, data, model="m9", url="u"))
+
+
+def test_a_proxy_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For servers outside, unless the environment excludes them; never for this machine."""
+    for name in ("HTTP_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    assert "http://proxy.example:3128" == _proxy("https://api.openai.com/v1")
+    assert _proxy("https://api.inside.example/v1") is None
+    assert _proxy("https://127.0.0.1:8000/v1") is None
+    assert _proxy("http://api.example.com/v1") is None

@@ -284,6 +284,8 @@ def failure(status: int, headers: Mapping[str, str], data: bytes, *, model: str,
     what = f"{url} answers {status}" + (f": {said}" if said else "")
     if status == 402 or code in _HOPELESS or kind in _HOPELESS:
         return ProviderError(f"{what}; the account has no money left: top it up, or give another key")
+    if status == 429 and "request too large" in said.lower():
+        return Refused(said)  # more tokens than a minute allows: no waiting makes room for it
     if status == 429:
         return Retryable(what, wait_asked(headers), cause="busy")
     if status in (408, 425):
