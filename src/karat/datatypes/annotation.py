@@ -36,10 +36,14 @@ class Annotation:
 
     def fits(self, row: Mapping[str, Any]) -> bool:
         """Tell whether a row with such fields is one: `labels` of other tasks are names of classes."""
-        if row.get("labels") is None or row.get("label") is not None or row.get("human_annots") is not None:
+        if row.get("labels") is None or row.get("human_annots") is not None:
             return True
         labels = _opened(row["labels"])
         named = any(row.get(name) is not None for name in ("item_id", "annotator", "annotator_kind"))
+        if row.get("label") is not None:
+            # several classes of one text, of which the first is its label
+            own = isinstance(labels, list) and row["label"] in labels
+            return named or not own
         return isinstance(labels, dict) or (isinstance(labels, list) and named)
 
     def explode(self, row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ class Constraint:
         )
 
     def forbidden(self) -> list[Values | tuple[Values, str]]:
-        """What it forbids: combinations, and of a rule the given with the name whose other values are meant."""
+        """What it forbids: a combination, or the given with each name whose other values are meant."""
         return [self.forbid] if self.forbid else [(self.given, name) for name in self.then]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from karat.errors import BadSetting
 from karat.generation.constraints import Joint, clauses
@@ -12,44 +12,66 @@ from karat.generation.spaces import Space
 from karat.generation.tasks import Task
 
 
+@dataclass(frozen=True)
+class Options:
+    """What may be drawn for a class, as the sampler takes it."""
+
+    names: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+    shares: tuple[tuple[float, ...], ...]
+    forbidden: tuple[dict[int, set[int]], ...]
+    joint: Mapping[tuple[int, int], list[list[float]]]
+
+
+def options(task: Task, label: str | None, names: Sequence[str] = ()) -> Options:
+    """What a task offers for a class; values that have no share are left out.
+
+    Raises BadSetting naming the class where the constraints leave nothing.
+    """
+    used = [a for a in task.attributes if a.of(label) and (not names or a.name in names)]
+    titles = tuple(a.name for a in used)
+    joint = _joint(task.joint, label, titles)
+    shares = []
+    for j, attribute in enumerate(used):
+        given = dict(attribute.shares(label))
+        if not attribute.weighted(label) and (sums := _margin(joint, j)):
+            given = {value: sums.get(value, 0.0) for value in given}
+        shares.append({value: share for value, share in given.items() if share > 0})
+    values = tuple(tuple(share) for share in shares)
+    forbidden = tuple(clauses(task.constraints, label, titles, values))
+    if any(not clause for clause in forbidden) or Space([len(v) for v in values], forbidden).empty():
+        raise BadSetting(
+            f"the {len(task.constraints)} [[constraints]] leave no combination of attribute values for label "
+            f"{label!r}; remove one"
+        )
+    tables = {
+        (a, b): [[shares.get((left, right), 0.0) for right in values[b]] for left in values[a]]
+        for (a, b), shares in joint.items()
+    }
+    return Options(titles, values, tuple(tuple(share.values()) for share in shares), forbidden, tables)
+
+
 def draws(
     task: Task, label: str | None, n: int, *, seed: int, mode: Mode = "covering", names: Sequence[str] = ()
 ) -> Iterator[dict[str, str]]:
     """Yield the attribute values of n rows of a class, as `sampler.combinations` draws them.
 
-    Values, shares, constraints and joint shares are the task's. names: these attributes alone (default: all).
-    Raises BadSetting naming the class where its constraints permit nothing.
+    Values, shares, constraints and (covering) joint shares are the task's. names: these attributes alone
+    (default: all that the class has values of).
     """
-    used = [a for a in task.attributes if a.of(label) and (not names or a.name in names)]
-    titles = [a.name for a in used]
-    joint = _joint(task.joint, label, titles) if mode == "covering" else {}
-    shares = []
-    for j, attribute in enumerate(used):
-        given = dict(attribute.shares(label))
-        if not attribute.weighted(label) and (sums := _margin(joint, j, titles)):
-            given = {value: sums.get(value, 0.0) for value in given}
-        shares.append({value: share for value, share in given.items() if share > 0})
-    values = [tuple(share) for share in shares]
-    forbidden = clauses(task.constraints, label, titles, values)
-    if any(not clause for clause in forbidden) or Space([len(v) for v in values], forbidden).empty():
-        raise BadSetting(
-            f"the constraints leave no combination of attribute values for label {label!r}; remove one of the "
-            f"{len(task.constraints)} [[constraints]] of the task"
-        )
-    tables: dict[tuple[int, int], Any] = {
-        (a, b): [[joint[a, b].get((left, right), 0.0) for right in values[b]] for left in values[a]]
-        for a, b in joint
-    }
+    offered = options(task, label, names)
     numbers = combinations(
-        [len(v) for v in values],
+        [len(v) for v in offered.values],
         n,
         seed=seed,
-        shares=[list(share.values()) for share in shares] if used else None,
+        shares=offered.shares,
         mode=mode,
-        forbidden=forbidden,
-        joint=tables,
+        forbidden=offered.forbidden,
+        joint=offered.joint if mode == "covering" else None,
     )
-    return ({name: v[i] for name, v, i in zip(titles, values, row)} for row in numbers)
+    return (
+        {name: v[i] for name, v, i in zip(offered.names, offered.values, row, strict=True)} for row in numbers
+    )
 
 
 def _joint(
@@ -67,10 +89,8 @@ def _joint(
     return found
 
 
-def _margin(
-    joint: dict[tuple[int, int], dict[tuple[str, str], float]], j: int, titles: Sequence[str]
-) -> dict[str, float]:
-    """The shares of the values of attribute j that the first of its joint shares implies; empty without one."""
+def _margin(joint: Mapping[tuple[int, int], Mapping[tuple[str, str], float]], j: int) -> dict[str, float]:
+    """The shares of the values of attribute j that joint shares imply; empty without any."""
     for pair, shares in joint.items():
         if j in pair:
             sums: dict[str, float] = {}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from karat import registry
-from karat.errors import InputError, did_you_mean
+from karat.errors import InputError
+from karat.generation.constraints import Constraint, Joint
 from karat.records import Records
 
 
@@ -28,7 +27,9 @@ class Attribute:
     """One dimension along which texts differ.
 
     values: for every class alike; by_label: for a class of its own (then `values` is empty).
-    weights: value -> share wanted (by_label: label -> value -> share); empty: all values alike.
+    weights: value -> share wanted, weights_by_label: of a class; empty: all values alike.
+    complete: the values are all there are (so that an even sweep covers the dimension).
+    removed: values that were taken out, with the reason; removed_by_label: of a class.
     """
 
     name: str
@@ -36,20 +37,28 @@ class Attribute:
     by_label: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     weights_by_label: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    complete: bool = False
+    removed: Mapping[str, str] = field(default_factory=dict)
+    removed_by_label: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def of(self, label: str | None) -> tuple[str, ...]:
         """The values for a class."""
         return self.by_label.get(label or "", ()) if self.by_label else self.values
 
+    def weighted(self, label: str | None) -> Mapping[str, float]:
+        """The shares that are asked for, as given; those of the class go before those of all."""
+        return self.weights_by_label.get(label or "") or self.weights
+
     def shares(self, label: str | None) -> Mapping[str, float]:
         """The wanted share of each value for a class; all alike where nothing is said."""
-        given = self.weights_by_label.get(label or "", {}) if self.by_label else self.weights
+        given = self.weighted(label)
         values = self.of(label)
         total = sum(given.get(value, 0.0) for value in values)
         return {v: given.get(v, 0.0) / total if total > 0 else 1 / len(values) for v in values}
 
-
-_KNOWN = ("name", "domain", "type", "language", "labels", "attributes", "schema", "instructions")
+    def gone(self, label: str | None) -> Mapping[str, str]:
+        """The values that were taken out for a class, with the reasons."""
+        return {**self.removed, **self.removed_by_label.get(label or "", {})}
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,26 @@ class Task:
     """a JSON schema of the answer; empty: the answer is the text itself, or the fields of the data type"""
     shares: Mapping[str, float] = field(default_factory=dict)
     """wanted share of each label; empty: all alike"""
+    multi_label: bool = False
+    """classification: a record may have several labels; `label` is the first, `labels` are all"""
+    most_labels: int = 0
+    """multi-label: how many labels a record has at most; 0: no bound"""
+    cardinality: Mapping[int, float] = field(default_factory=dict)
+    """multi-label: wanted share of records with so many labels; empty: not asked for"""
+    neighbours: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """label -> the labels that it is most easily taken for"""
+    constraints: tuple[Constraint, ...] = ()
+    joint: tuple[Joint, ...] = ()
+    question: str = ""
+    """annotation, preference: what is asked about each item"""
+    choices: tuple[str, ...] = ()
+    """annotation, preference: the answers one may give, in their order; empty: the labels"""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """dialogue: who speaks -> who that is"""
+    turns: int = 0
+    """dialogue: the most turns; 0: not said"""
+    source_language: str = ""
+    target_language: str = ""
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -77,124 +106,52 @@ class Task:
         """What belongs to a class; empty where nothing is said."""
         return next((found.definition for found in self.labels if found.name == label), "")
 
+    def attribute(self, name: str) -> Attribute | None:
+        """The attribute of that name; None when there is none."""
+        return next((found for found in self.attributes if found.name == name), None)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What may be answered about an item: the choices, or the labels."""
+        return self.choices or self.label_names
+
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Task:
         """Read a task file. Raises InputError naming the file and the key."""
-        import sys
+        from karat.generation.taskfile import read
 
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
-        try:
-            found = tomllib.loads(Path(path).read_text("utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; write a task file with domain and labels") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: is not TOML ({error}); mend that line") from None
-        return _task_of(found, str(path))
+        return read(path)
 
     @classmethod
     def from_records(cls, human: Records, *, domain: str = "") -> Task:
         """Take type and labels from human records; the domain is the name of their file unless given."""
+        several = _label_lists(human)
         counts = Counter(label for label in human.labels() or () if label is not None)
         if human.datatype == "classification" and not counts:
             raise InputError(f"{human.path}: no labels to make a task of; name them with --label-field")
-        names = sorted(counts)
+        names = sorted(counts.keys() | {label for labels in several for label in labels})
+        sizes = Counter(len(labels) for labels in several)
         stem = Path(human.path).name.split(".")[0].strip("<>").replace("_", " ").replace("-", " ")
         return cls(
             domain=domain or (f"{stem} text" if stem and stem != "memory" else "text"),
             labels=tuple(Label(name) for name in names),
             type=human.datatype,
             name=stem,
+            multi_label=bool(several),
+            most_labels=max(sizes, default=0),
+            cardinality={size: count / len(several) for size, count in sorted(sizes.items())},
         )
 
     def to_toml(self) -> str:
         """The task as a file that `from_toml` reads and people edit."""
-        lines = [f"{key} = {_quoted(getattr(self, key))}" for key in ("name", "domain", "type", "language")]
-        if self.instructions:
-            lines.append(f"instructions = {_quoted(self.instructions)}")
-        lines += ["", "[labels]", *(f"{_quoted(x.name)} = {_quoted(x.definition)}" for x in self.labels)]
-        for attribute in self.attributes:
-            lines += ["", f"[attributes.{_quoted(attribute.name)}]"]
-            if attribute.by_label:
-                lines += ["class_dependent = true", f"[attributes.{_quoted(attribute.name)}.values]"]
-                lines += [f"{_quoted(label)} = {_listed(v)}" for label, v in attribute.by_label.items()]
-            else:
-                lines.append(f"values = {_listed(attribute.values)}")
-        if self.schema:
-            lines += ["", f"schema = '''{json.dumps(self.schema, ensure_ascii=False)}'''"]
-            lines.insert(0, lines.pop())  # a key of the document stands above its tables
-        return "\n".join(lines) + "\n"
+        from karat.generation.taskfile import text_of
+
+        return text_of(self)
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _listed(values: Sequence[str]) -> str:
-    return "[" + ", ".join(_quoted(value) for value in values) + "]"
-
-
-def _task_of(found: Mapping[str, Any], where: str) -> Task:
-    for key in found:
-        if key not in _KNOWN:
-            raise InputError(
-                f"{where}: unknown key {key!r}{did_you_mean(key, _KNOWN)} (known: {', '.join(_KNOWN)})"
-            )
-    if not isinstance(found.get("domain"), str) or not found["domain"].strip():
-        raise InputError(f'{where}: no key domain; say what is written, e.g. domain = "news article"')
-    datatype = str(found.get("type", "classification"))
-    if datatype not in registry.names("datatypes"):
-        hint = did_you_mean(datatype, registry.names("datatypes"))
-        raise InputError(
-            f"{where}: type is {datatype!r}{hint} (known: {', '.join(registry.names('datatypes'))})"
-        )
-    labels = found.get("labels", {})
-    pairs = labels.items() if isinstance(labels, Mapping) else ((name, "") for name in labels)
-    names = tuple(Label(str(name), str(definition)) for name, definition in pairs)
-    if datatype == "classification" and not names:
-        raise InputError(f'{where}: no labels; write labels = ["a", "b"] or a table [labels]')
-    repeated = [name for name, count in Counter(label.name for label in names).items() if count > 1]
-    if repeated:
-        raise InputError(f"{where}: the label {repeated[0]!r} stands twice; remove one")
-    schema = found.get("schema", {})
-    if isinstance(schema, str):
-        try:
-            schema = json.loads(schema)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: schema is not JSON ({error}); mend it") from None
-    attributes = tuple(
-        _attribute_of(name, value, {label.name for label in names}, where)
-        for name, value in found.get("attributes", {}).items()
-    )
-    return Task(
-        domain=str(found["domain"]),
-        labels=names,
-        type=datatype,
-        name=str(found.get("name", "")),
-        language=str(found.get("language", "")),
-        instructions=str(found.get("instructions", "")),
-        attributes=attributes,
-        schema=schema,
-    )
-
-
-def _attribute_of(name: str, given: Any, labels: set[str], where: str) -> Attribute:
-    given = {"values": given} if isinstance(given, list) else given
-    if not isinstance(given, Mapping) or not given.get("values"):
-        raise InputError(f'{where}: attribute {name!r} has no values; write values = ["...", "..."]')
-    values = given["values"]
-    if bool(given.get("class_dependent", isinstance(values, Mapping))) != isinstance(values, Mapping):
-        raise InputError(
-            f"{where}: attribute {name!r} must list its values for each label in "
-            f"[attributes.{name}.values] when class_dependent = true, and in one list otherwise"
-        )
-    if isinstance(values, Mapping):
-        for label in values:
-            if label not in labels:
-                raise InputError(
-                    f"{where}: attribute {name!r} names no label {label!r}{did_you_mean(label, labels)}"
-                )
-        return Attribute(name, by_label={label: tuple(map(str, v)) for label, v in values.items()})
-    return Attribute(name, tuple(dict.fromkeys(map(str, values))))
+def _label_lists(human: Records) -> list[list[str]]:
+    """The labels of each record of a multi-label file; empty where no record has a list of labels."""
+    if human.datatype != "classification" or not human.has("labels"):
+        return []
+    found = [labels for labels in human.column("labels") if isinstance(labels, list) and labels]
+    return [list(map(str, labels)) for labels in found]
