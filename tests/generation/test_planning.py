@@ -186,15 +186,3 @@ def test_attributed_without_attributes_or_human_data_says_what_to_give() -> None
     """There is nothing to sweep, so the cure is named."""
     with pytest.raises(errors.InputError, match=r"no attributes.*--human"):
         registry.make("recipes", "attributed").enrich(Task("note", (Label("x"),)), None, 0)
-
-
-@pytest.mark.parametrize("name", registry.names("recipes"))
-def test_every_recipe_keeps_the_contract(name: str, remarks: Records) -> None:
-    """Any recipe enriches without changing its input, and gives a non-empty user message for each class."""
-    recipe = registry.make("recipes", name)
-    task, data = Task.from_records(remarks), remarks
-    enriched, found = recipe.enrich(task, data, 0)
-    assert Task.from_records(remarks) == task and data.ids == found.ids and data.texts() == found.texts()
-    for row in planning.make_plan(enriched, recipe, 6):
-        assert row.prompt and "user" == row.prompt[-1].role and row.prompt[-1].content.strip()
-        assert bool(row.attributes) == recipe.uses_attributes

@@ -71,6 +71,15 @@ def turns(samples: Sequence[Sample], seed: int, name: str = "") -> Iterator[Samp
         yield from drawn.sample(list(samples), len(samples))
 
 
+def several(drawn: Iterator[Sample], k: int, of: int) -> list[Sample]:
+    """The next k different samples of `turns` through a number of them; all of them where they are fewer."""
+    found: dict[str, Sample] = {}
+    while len(found) < min(k, of):
+        sample = next(drawn)
+        found[sample.id] = sample
+    return list(found.values())
+
+
 def children(pool: Sequence[Sample]) -> Counter[str]:
     """How many samples of the pool were made from each; by id."""
     return Counter(parent for sample in pool for parent in getattr(sample, "parents", ()))
@@ -172,11 +181,12 @@ def copied(text: str, samples: Sequence[tuple[str, str]], most: float) -> str:
     from rapidfuzz.fuzz import ratio
 
     own = _folded(text)
-    for identity, other in samples:
-        alike = ratio(own, _folded(other), score_cutoff=100 * most) / 100
-        if own and alike >= most > 0:
-            return f"copies {identity}" if alike == 1 else f"nearly copies {identity} (likeness {alike:.2f})"
-    return ""
+    alike, name = max(
+        ((ratio(own, _folded(other)) / 100, name) for name, other in samples), default=(0.0, "")
+    )
+    if not own or most <= 0 or alike < most:
+        return ""
+    return f"copies {name}" if alike == 1 else f"nearly copies {name} (likeness {alike:.2f})"
 
 
 def _folded(text: str) -> str:

@@ -86,19 +86,22 @@ class Persona:
 
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """The usual rows, each as a person; within each class the people are of the wanted shares."""
-        if not self.path and any(attribute.name == PERSONA for attribute in plot.task.attributes):
-            yield from plan.slots(plot, self)
-            return
-        people = read_people(self.path) if self.path else invented()
-        slots = list(plan.slots(plot, self))
-        counts = {label: sum(s.label == label for s in slots) for label in {s.label for s in slots}}
-        queues = {
-            label: iter(shares_met([weight for _, weight in people], n, f"{plot.seed}/{plot.round}/{label}"))
-            for label, n in counts.items()
-        }
+        own = next((a for a in plot.task.attributes if a.name == PERSONA and not self.path), None)
+        # The sampler would rather not repeat a value; here it is the shares that count.
+        others = tuple(a for a in plot.task.attributes if a.name != PERSONA)
+        slots = list(plan.slots(replace(plot, task=replace(plot.task, attributes=others)), self))
+        given = read_people(self.path) if self.path else None if own is not None else invented()
+        queues: dict[str | None, Iterator[str]] = {}
         for slot in slots:
-            told = people[next(queues[slot.label])][0]
-            attributes = {**slot.attributes, PERSONA: told}
+            if slot.label not in queues:
+                people = given or list(own.shares(slot.label).items() if own is not None else ())
+                drawn = shares_met(
+                    [weight for _, weight in people],
+                    sum(other.label == slot.label for other in slots),
+                    f"{plot.seed}/{plot.round}/{slot.label}",
+                )
+                queues[slot.label] = iter([people[cell][0] for cell in drawn])
+            attributes = {**slot.attributes, PERSONA: next(queues[slot.label])}
             yield replace(
                 slot,
                 messages=self.messages(plot.task, slot.label, attributes),
@@ -136,8 +139,9 @@ def invented() -> list[tuple[str, float]]:
 
 def described(facets: Mapping[str, Any]) -> str:
     """One sentence about a person; a facet that is not known is named with its value."""
-    told = [_PHRASES.get(name, f"{name.replace('_', ' ')}: {{}}").format(v) for name, v in facets.items()]
-    return "someone who " + ", ".join(told) if set(facets) <= set(_PHRASES) else "; ".join(told)
+    if set(facets) <= set(_PHRASES):
+        return "someone who " + ", ".join(_PHRASES[name].format(value) for name, value in facets.items())
+    return "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in facets.items())
 
 
 def read_people(path: str) -> list[tuple[str, float]]:

@@ -55,10 +55,11 @@ class Rephrase:
                 "recipe 'rephrase' has no record of the task's classes to rewrite; give human records "
                 "(--human) or items"
             )
+        place = {sample.id: number for number, sample in enumerate(found)}
         for number, sample in zip(range(plot.n), turns(found, plot.seed + plot.round, "rephrase")):
             styles = self._styles(plot.task, sample.label)
-            # One further for each time that all records were used, so that none is met by a style twice.
-            style = styles[(number + number // len(found)) % len(styles)]
+            # One further each time that all were used, so that no record meets a style twice.
+            style = styles[(place[sample.id] + number // len(found)) % len(styles)]
             yield Slot(
                 _asked(plot.task, sample, style),
                 sample.label,

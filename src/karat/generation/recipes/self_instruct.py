@@ -14,7 +14,7 @@ from typing import ClassVar
 from karat.errors import BadSetting, InputError
 from karat.generation import plan
 from karat.generation.base import Draft, Message, Plot, Sample, Scene, Slot, check_number
-from karat.generation.pool import Novelty, novelty, of_label, text_of, turns
+from karat.generation.pool import Novelty, novelty, of_label, several, text_of, turns
 from karat.generation.prompts import answer_form, examples, numbered, requirements, wishes
 from karat.generation.steps import answered, plain, refused
 from karat.generation.tasks import Task
@@ -64,7 +64,7 @@ class SelfInstruct:
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """The usual labels and attributes; each row with examples of its class, in a drawn order."""
         seed = plot.seed + plot.round
-        shelves: dict[str | None, tuple[int, Iterator[Sample], Iterator[Sample]]] = {}
+        shelves: dict[str | None, tuple[int, int, Iterator[Sample], Iterator[Sample]]] = {}
         for number, slot in enumerate(plan.slots(plot, self)):
             if slot.label not in shelves:
                 people = of_label(plot.pool, slot.label, human=True)
@@ -77,13 +77,12 @@ class SelfInstruct:
                 count = min(self.made, len(grown))
                 shelves[slot.label] = (
                     count,
+                    len(people),
                     turns(people, seed, f"human {slot.label}"),
                     turns(grown, seed, f"made {slot.label}"),
                 )
-            count, humans, made = shelves[slot.label]
-            given = [next(made) for _ in range(count)]
-            given += [next(humans) for _ in range(self.human + self.made - count)]
-            told = list({sample.id: sample for sample in given}.values())
+            count, there, humans, made = shelves[slot.label]
+            told = several(made, count, count) + several(humans, self.human + self.made - count, there)
             drawn = random.Random(f"{seed}/self_instruct/{number}")
             drawn.shuffle(told)
             choice = drawn.randint(1, 3) if self._asks(plot.task) and drawn.random() < self.choices else 0
