@@ -69,7 +69,7 @@ def test_every_pair_is_found(threshold: float, n: int, monkeypatch: pytest.Monke
     """What comes in is what comparing all with all lets in, with the same reasons; also beyond rebuilding."""
     monkeypatch.setattr(gates, "_REBUILT", 32)
     chance = random.Random(n)
-    vocabulary = [f"w{int(chance.paretovariate(0.7)) % 60}" for _ in range(400)]
+    vocabulary = [f"w{int(chance.paretovariate(0.7)) % 900}" for _ in range(400)]
     texts = [" ".join(chance.choices(vocabulary, k=chance.randrange(1, 12))) for _ in range(600)]
     kept: list[tuple[str, str, frozenset[int]]] = []
     expected = []
@@ -85,7 +85,7 @@ def test_every_pair_is_found(threshold: float, n: int, monkeypatch: pytest.Monke
         else:
             kept.append((f"r{i}", text, own))
             expected.append("")
-    assert len(kept) > 64
+    assert len(kept) > 32
     assert expected == admitted(Novelty(threshold=threshold, n=n), texts)
 
 
@@ -116,7 +116,7 @@ def test_rouge_is_the_rule_of_self_instruct() -> None:
 
 
 def test_human_queries_of_a_narrow_domain_mostly_come_in(data_dir: Path) -> None:
-    """Of 13,083 queries that people asked a bank, one in twenty is like an earlier one, and 54 are the same."""
+    """Of 13,083 queries that people asked a bank, one in twenty is like an earlier one."""
     rows = rows_of(data_dir, "banking77/banking77")
     reasons = admitted(Novelty(), [row["text"] for row in rows])
     assert 0.03 < sum(map(bool, reasons)) / len(reasons) < 0.06
