@@ -19,6 +19,7 @@ from karat.errors import BadSetting, ProviderError
 from karat.generation.base import Message, Refused, Request, Response, Retryable, identity, most
 from karat.generation.http import rates_told
 from karat.generation.providers.openai_compatible import OpenaiCompatible
+from karat.generation.redaction import Redactor
 
 KEY = "sk-test-0123456789abcdef0123"
 SCHEMA = {
@@ -270,6 +271,15 @@ def test_structure_that_is_asked_for_is_not_weakened() -> None:
         assert not {"guided_json", "response_format"} & set(server.stats()["body"])
 
 
+def test_a_late_refusal_does_not_undo_what_was_learned_since() -> None:
+    """A call sent in an old way that comes back last asks again in the newest way."""
+    provider = OpenaiCompatible("m", "http://127.0.0.1:1/v1")
+    old, said = provider._state.manners, b'{"error": "json_schema is not supported"}'
+    provider._state.manners = dataclasses.replace(old, structured="off")
+    assert provider._adapt(old, request(schema=SCHEMA), said)
+    assert "off" == provider._state.manners.structured
+
+
 @pytest.mark.parametrize("own", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("wanted", ["max_tokens", "max_completion_tokens"])
 def test_the_name_of_the_token_limit_is_found(own: Any, wanted: str) -> None:
@@ -365,6 +375,13 @@ def test_secrets_stand_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "another plain value" not in text
     assert {"plain-looking-key-value", "another plain value"} <= set(provider.secrets)
     assert "Incorrect API key provided: Bearer ***" in str(caught.value)
+
+
+def test_a_scheme_before_a_secret_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header of two words hides each of them, as a server may repeat only the second."""
+    monkeypatch.setenv("MY_AUTH", "Basic bWU6cGFzc3dvcmQ=")
+    provider = OpenaiCompatible("m", "https://h.example/v1", headers=("Authorization:env:MY_AUTH",))
+    assert "user *** unknown" == Redactor(provider.secrets).text("user bWU6cGFzc3dvcmQ= unknown")
 
 
 def test_no_key_leaves_for_a_public_server_in_clear_or_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
