@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from karat.auditing.stage import audit
     from karat.curation.stage import curate
     from karat.generation.annotating import annotate
+    from karat.generation.engineering import attributes
     from karat.generation.stage import generate
     from karat.records import Records, read
     from karat.reporting.stage import report
@@ -35,6 +36,7 @@ _HOMES = {
     "Run": "karat.runs",
     "datasets": "",
     "generate": "karat.generation.stage",
+    "attributes": "karat.generation.engineering",
     "annotate": "karat.generation.annotating",
     "audit": "karat.auditing.stage",
     "curate": "karat.curation.stage",
@@ -50,6 +52,7 @@ __all__ = [
     "Run",
     "__version__",
     "annotate",
+    "attributes",
     "audit",
     "curate",
     "datasets",

@@ -321,6 +321,18 @@ COMMANDS: dict[str, Command] = {
             leaves={"out": "file", "rejected": "file"},
         ),
         Command(
+            "attributes",
+            "karat.generation.engineering:attributes",
+            cli_finish.attributes,
+            files=("human",),
+            flagged=("human",),
+            read={"task": cli_finish.read_task},
+            journalled=True,
+            lines=True,
+            extras=(Extra("out", str, None, "The task file to write (TOML), to be read and edited."),),
+            leaves={"out": "task"},
+        ),
+        Command(
             "annotate",
             "karat.generation.annotating:annotate",
             cli_finish.generate,

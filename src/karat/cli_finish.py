@@ -78,6 +78,14 @@ def generate(call: Call, result: Any) -> None:
             note(call, f"{name}: {path}")
 
 
+def attributes(call: Call, result: Any) -> None:
+    """Leave the task file with its attributes, and say what was found and taken out."""
+    path = Path(call.extras["out"])
+    console.write_atomically(path, result.task.to_toml().encode("utf-8", "replace"))
+    show(call, result, out=str(path))
+    note(call, f"task: {path}")
+
+
 def curate(call: Call, result: Any) -> None:
     """Leave the kept records, and the dropped ones with their reasons."""
     kept = _write(result.kept, call.extras["out"])
@@ -131,8 +139,9 @@ def check(call: Call) -> None:
         path = call.extras.get(name)
         if path is None:
             continue
-        if call.command.leaves.get(name) == "file":
-            format_of(Path(path))
+        if call.command.leaves.get(name) in ("file", "task"):
+            if call.command.leaves[name] == "file":
+                format_of(Path(path))
             if Path(path).is_dir():
                 raise InputError(f"--{name} {path}: is a folder; name a file in it")
         elif Path(path).is_file():
@@ -140,6 +149,8 @@ def check(call: Call) -> None:
     name = call.command.name
     if name in ("generate", "annotate") and call.extras["out"] is None and not call.settings["dry_run"]:
         raise BadSetting(f"{name} needs --out FILE for the records (or --dry-run for the plan and its price)")
+    if name == "attributes" and call.extras["out"] is None:
+        raise BadSetting("attributes needs --out FILE for the task file that it writes")
 
 
 def kept_results(path: Path) -> list[Any]:

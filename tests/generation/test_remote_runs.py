@@ -66,7 +66,7 @@ def test_kills_at_any_moment_lose_nothing_and_repeat_only_what_flew(tmp_path: Pa
 
 
 def test_three_calls_in_ten_break_and_every_row_has_an_end() -> None:
-    """Fifteen kinds of faults: each planned row is a valid record or has a reason, and all are accounted for."""
+    """Fifteen kinds of faults: each planned row is a valid record or has a reason, and all is counted."""
     with serving(latency=0.002, rate=0.3, seed=3, hang=5.0, huge_bytes=2_000_000) as server:
         result = made(
             server.url, 300, settings=",timeout=0.5,most_bytes=1000000", concurrency=32, retries=8, redraw=2
@@ -114,7 +114,7 @@ def test_a_poisoned_prompt_costs_one_row() -> None:
 
 
 def test_slow_calls_hold_up_nobody() -> None:
-    """2 % slow calls: the others go on, so that the run takes about what the work divided by the places is."""
+    """2 % slow calls: the others go on, and nobody waits at a barrier."""
     with serving(latency=0.02, slow_share=0.02, slow_latency=1.0, seed=1) as server:
         result = made(server.url, 1000, concurrency=32)
         told = server.stats()
@@ -158,7 +158,7 @@ def test_a_server_that_admits_few_is_fed_with_few_refusals(window: float) -> Non
     ids=lambda change: next(iter(change)) + str(next(iter(change.values())))[:24],
 )
 def test_no_change_returns_an_old_answer(change: dict[str, Any], tmp_path: Path) -> None:
-    """API, body, model, parameters, seed, prompt, schema: each change asks anew, and the same asks nothing."""
+    """API, body, model, parameters, seed, prompt, schema: each change asks anew; the same asks nothing."""
     with serving() as server:
         made(server.url, 6, journal=tmp_path)
         made(server.url, 6, journal=tmp_path)
