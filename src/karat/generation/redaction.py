@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import AnyStr, Generic
 from urllib.parse import quote
 
@@ -53,12 +53,9 @@ _RARE = (("J", "eyJ"), ("K", "AKIA"), ("K", "PRIVATE KEY"), ("S", "ASIA"), ("z",
 
 
 class _Shapes(Generic[AnyStr]):
-    """The shapes for one kind of text; `empty` says which, text or bytes."""
+    """The shapes for one kind of text, which `kind` makes of a text."""
 
-    def __init__(self, empty: AnyStr) -> None:
-        def kind(text: str) -> AnyStr:
-            return text if isinstance(empty, str) else text.encode()  # type: ignore[return-value]
-
+    def __init__(self, kind: Callable[[str], AnyStr]) -> None:
         self.shapes: tuple[tuple[AnyStr, re.Pattern[AnyStr], AnyStr], ...] = tuple(
             (kind(sign), re.compile(kind(pattern), re.DOTALL), kind(_STAYS.get(sign, "") + MASK))
             for sign, pattern in _SHAPES
@@ -93,7 +90,7 @@ class _Shapes(Generic[AnyStr]):
         return text
 
 
-_TEXT, _BYTES = _Shapes(""), _Shapes(b"")
+_TEXT, _BYTES = _Shapes(str), _Shapes(str.encode)
 
 
 class Redactor:
