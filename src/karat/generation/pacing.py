@@ -31,7 +31,7 @@ _GROWTH = 0.05  # of the pace, a second
 _SEARCH = 6.0  # the same while the pace is not known
 _FASTEST = 8.0
 _STEP = 1.25  # the most by which one call may raise the pace
-_QUIET = 20  # calls (or one second) without a refusal, after which growth grows
+_QUIET = 8  # calls (or one second) without a refusal, after which growth grows
 _ENOUGH = 16  # calls by which a rate is measured
 
 
@@ -118,7 +118,7 @@ class Window:
             proved = max(self._proved)
             decided = self._at_a_time < 0.5
             likely = burst.others > proved if decided else burst.others >= 0.9 * proved
-            self._at_a_time += (0.15 if decided else 0.5) * (likely - self._at_a_time)
+            self._at_a_time += (0.1 if decided else 0.5) * (likely - self._at_a_time)
             if self._at_a_time < 0.5:
                 self.limit = self.most
                 self._at_a_time = self._at_a_time if decided else 0.2
@@ -215,7 +215,7 @@ class Pace:
         """Calls wait for other things than the pace: it is dropped when nothing was refused for long."""
         if self.rate is None:
             return
-        if not self._by_rate or now - self._refused_at > max(2.0, 2 * _QUIET / self.rate):
+        if now - self._refused_at > max(2.0, 2 * _QUIET / self.rate):
             self.rate, self._searching, self.counting = None, False, self.held
 
     def answered(self, serial: int) -> None:
@@ -272,7 +272,7 @@ class Pace:
         if self._searching:  # back to the pace at which the refused call began
             self._searching = False
             self.rate *= max(_SEARCH_CUT, math.exp(-_SEARCH * self._delay))
-            self._edge = 1.15 * self.rate
+            self._edge = 1.3 * self.rate
             return
         calls = max(1, last - self._from[1])
         few = self._refused - self._from[2] < _FEW * calls
@@ -310,13 +310,14 @@ class Pace:
         self.held, self._row = False, 0
         self._grown = self._next = self._cut_at = began
         usual, one = self._measured(began, serial), 1 / max(0.001, began - self._mark)
-        if self.rate is not None:
-            self.rate = min(self.rate, max(usual, one))
+        if self.rate is not None and not self._searching:
+            self.rate = min(_CUT * self.rate, max(usual, one))
         elif self._by_rate:
             # most windows are not shorter than a second, and most buckets not smaller
             usual *= min(1.0, began - self._from[0])
-            self.rate, self._searching = min(max(usual, one), 2 * usual), one > usual
-        else:
+            guess = min(max(usual, one), 2 * usual)
+            self.rate, self._searching = min(guess, self.rate or guess), one > usual
+        elif self.rate is None:
             self.rate, self._searching = usual, True
         # the bucket was empty then: what comes from now on is the rate
         self._from = self._then = (began, serial, self._refused)
