@@ -27,8 +27,17 @@ _TEXTS: tuple[str, ...] = (
     "instructions",
     "question",
 )
-_KNOWN: tuple[str, ...] = (*_TEXTS, "choices", "scale", "multi_label", "most_labels", "turns", "schema", "labels", "shares")
-_KNOWN += ("cardinality", "roles", "neighbours", "attributes", "constraints", "joint")
+_KNOWN: tuple[str, ...] = (
+    *_TEXTS,
+    "choices",
+    "scale",
+    "multi_label",
+    "most_labels",
+    "turns",
+    "schema",
+    "labels",
+)
+_KNOWN += ("shares", "cardinality", "roles", "neighbours", "attributes", "constraints", "joint")
 _OF_TYPES = {
     "source_language": ("translation",),
     "target_language": ("translation",),
@@ -309,7 +318,7 @@ def _constraints(
         )
         if both := set(when) & set(then):
             raise InputError(f"{place}: {min(both)} stands under if and under then; keep one")
-        if not set(forbid) | set(when) | set(then) > {LABEL} or (when and not then):
+        if not (set(forbid) | set(when) | set(then)) - {LABEL}:
             raise InputError(f"{place} speaks of no attribute beside the label; name one, or remove it")
         result.append(Constraint(forbid, when, then))
     return tuple(result)
