@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,6 +83,13 @@ CASES: dict[str, tuple[str, list[str | Response | BaseException], str, int, str 
         None,
     ),
     "longer farewell": ("farewells=3", [U, A, "Thanks!", "You're welcome!", "Bye!"], "farewell", 5, None),
+    "thanks without end": (
+        "turns=9",
+        [U, A, "Thanks!", "You're welcome!", "Thanks a lot!", "No problem."],
+        "farewell",
+        6,
+        None,
+    ),
     "user serves": ("turns=8", [U, A, "How can I help you today?"], "role_flip", 2, "failure"),
     "assistant as user": (
         "turns=8",
@@ -169,7 +178,9 @@ def test_each_rule_ends_a_dialogue(name: str) -> None:
                 "Sum the rows from 10 to 19 of the table",
             ],
         ),
-        ("farewells=0", [U, A, "Thank you!", "You're welcome!"]),
+        ("farewells=0", [U, A, "Thank you!", "Good-bye!"]),
+        ("", [U, A, "Thank you!", "You're welcome!"]),
+        ("", ["Hello, how are you?", "Hello! How are you?"]),
         ("alike=1.1", [U, A, U, A]),
         ("flips=keep", [U, A, "How can I help you today?", "As the user, I ask you."]),
         ("cut=keep", [U, cut("And then the whole thing went")]),
@@ -355,6 +366,42 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     """More turns at least than at most is said in one line."""
     with pytest.raises(BadSetting, match="least is 9, but turns is 4; raise turns"):
         generate(TASK, provider=Answering(lambda _: ""), recipe="converse:turns=4,least=9", n=1)
+
+
+def ends(dialogues: Sequence[Sequence[str]]) -> Counter[str]:
+    """Why each dialogue would have ended before its last two turns, if it were one of ours."""
+    rules, found = Rules("", "chat", ("user", "assistant")), Counter[str]()
+    for texts in dialogues:
+        said: list[str] = []
+        for text in texts[:-2]:
+            turn = talking.heard(text, "stop", said, rules)
+            if turn.ends:
+                found[turn.ends] += 1
+                break
+            said.append(turn.text)
+    return found
+
+
+def test_real_dialogues_of_people_are_let_go_on(data_dir: Path) -> None:
+    """Of people's task dialogues at most one in a hundred is ended early by a rule, none for its roles."""
+    human = read(data_dir / "sgd_dialogues" / "sgd_dialogues.jsonl.gz")
+    found = ends(human)
+    assert 1500 == len(human) and 0 == found["role_flip"] == found["refused"]
+    assert max(found.values()) <= 15
+    talks = ends(read(data_dir / "topical_chat" / "topical_chat.jsonl.gz"))
+    assert 0 == talks["role_flip"] == talks["refused"] and talks["repetition"] <= 5
+
+
+def test_real_dialogues_with_exchanged_roles_are_seen(data_dir: Path) -> None:
+    """Two agents of which the one that serves is said to be the user: a flip, seen in 99 of 100 dialogues."""
+    served = read(data_dir / "botbots_open" / "botbots_open.jsonl.gz")  # the serving agent begins
+    assert ends(served)["role_flip"] >= 0.99 * len(served)
+    assert ends([texts[1:] for texts in served])["role_flip"] <= 0.01 * len(served)
+
+
+def read(path: Path) -> list[list[str]]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [[turn["text"] for turn in json.loads(line)["turns"]] for line in file]
 
 
 def test_roles_with_the_name_of_the_other_do_not_confuse_the_reader() -> None:

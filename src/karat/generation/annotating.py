@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -198,31 +198,15 @@ def annotate(
     Raises BudgetSpent at a cap; what was answered is in the journal, and the same call goes on from it.
     """
     given = _task(task, items)
-    kind = "preference" if given.type == "preference" or items.datatype == "preference" else "annotation"
-    maker: Any = registry.make(
-        "recipes",
-        recipe or {"preference": "compare", "annotation": "annotate"}[kind],
-        samples=samples,
-        personas="" if personas is None else str(personas),
-    )
-    # A recipe that is asked for by name says what it makes: labels of pairs are labels.
-    kind = {"annotate": "annotation", "compare": "preference"}.get(registry.name_of(maker), kind)
-    if not hasattr(maker, "rows"):
-        raise BadSetting(f"recipe {registry.name_of(maker)!r} labels no items; choose annotate or compare")
-    if kind == "preference" and items.datatype != "preference":
-        raise InputError(
-            f"{items.path}: holds {items.datatype} records, but preferences are between response_a and "
-            "response_b; write pairs first (karat generate --recipe compare), or label with --recipe annotate"
-        )
+    maker, kind = _maker(recipe, given, items, samples, personas)
     people = _people(items, kind) if keep_human else None
     given = replace(given, type=kind, schema={})
-    rows = maker.rows(given, items)
     made = generate(
         given,
         items=items,
         provider=provider,
         recipe=maker,
-        n=rows,
+        n=maker.rows(given, items),
         seed=seed,
         temperature=temperature,
         top_p=top_p,
@@ -239,11 +223,39 @@ def annotate(
         journal=journal,
         progress=progress,
     )
-    found = _item_count(made)
-    if people is None or dry_run:
-        return Annotated(made.records, made, found)
-    together = made.records.concat(people) if len(made.records) else people
-    return Annotated(together, made, found, len(people), _unknown(people, given, kind))
+    return _together(made, people, given)
+
+
+def _together(made: Generated, people: Records | None, task: Task) -> Annotated:
+    """The result, with the records of people at its end where they are wanted."""
+    if people is None or made.dry_run:
+        return Annotated(made.records, made, _item_count(made))
+    whole = made.records.concat(people) if len(made.records) else people
+    return Annotated(whole, made, _item_count(made), len(people), _unknown(people, task))
+
+
+def _maker(
+    recipe: Any, task: Task, items: Records, samples: int, personas: Path | None
+) -> tuple[Any, Literal["annotation", "preference"]]:
+    """The recipe and the type of records that it makes. Raises BadSetting or InputError before any call."""
+    paired = task.type == "preference" or items.datatype == "preference"
+    maker: Any = registry.make(
+        "recipes",
+        recipe or ("compare" if paired else "annotate"),
+        samples=samples,
+        personas="" if personas is None else str(personas),
+    )
+    name = registry.name_of(maker)
+    if not hasattr(maker, "rows"):
+        raise BadSetting(f"recipe {name!r} labels no items; choose annotate or compare")
+    if name == "annotate":  # labels of pairs are labels
+        return maker, "annotation"
+    if items.datatype != "preference":
+        raise InputError(
+            f"{items.path}: holds {items.datatype} records, but preferences are between response_a and "
+            "response_b; write pairs first (karat generate --recipe compare), or label with --recipe annotate"
+        )
+    return maker, "preference"
 
 
 def _task(task: Task | str | os.PathLike[str] | None, items: Records) -> Task:
@@ -272,9 +284,9 @@ def _people(items: Records, kind: str) -> Records:
     return human.with_column(of, ["human"] * len(human))
 
 
-def _unknown(people: Records, task: Task, kind: str) -> tuple[str, ...]:
+def _unknown(people: Records, task: Task) -> tuple[str, ...]:
     """Labels of people that the task does not name, if it names any."""
-    if kind == "preference" or not task.label_names:
+    if task.type == "preference" or not task.label_names:
         return ()
     return tuple(sorted({one for one in people.labels() or () if one} - set(task.label_names)))
 

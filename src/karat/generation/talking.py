@@ -9,7 +9,7 @@ from typing import Literal
 
 from karat.generation.parsing import clean
 from karat.generation.pool import words_of
-from karat.texts.closings import closes
+from karat.texts.closings import closes, parts
 from karat.texts.refusals import refusal
 
 Form = Literal["chat", "instruct"]
@@ -17,7 +17,8 @@ INSTRUCTION, SOLUTION = "Instruction:", "Solution:"
 """What turns of user and assistant begin with in the form `instruct`; those of CAMEL."""
 ROLES = ("user", "assistant")
 SUCCESS = {"done": "success"}
-_SHORT = 4  # a turn of fewer words says nothing of its own
+# Words: a turn of fewer says nothing of its own; a question of more is no greeting; one of many no formula.
+_SHORT, _GREETING, _LONG = 4, 5, 12
 _NUMBERS = re.compile(r"\d+")
 _FAILED = ("role_flip", "repetition", "empty", "refused", "filtered", "cut", "no_answer")
 
@@ -45,7 +46,7 @@ class Rules:
     form: Form
     names: tuple[str, str]
     farewells: int = 2
-    alike: float = 0.9
+    alike: float = 0.95
     flips: bool = True
     cut: Literal["trim", "stop", "keep"] = "trim"
 
@@ -105,10 +106,10 @@ def flipped(text: str, said: Sequence[str], rules: Rules) -> bool:
         return True
     if place == 0:
         return bool(_SERVES.search(folded))
-    # an assistant who asks what it was asked
-    return (
-        bool(said) and said[-1].rstrip().endswith(("?", "？", "؟")) and _like(text, said[-1]) >= rules.alike
-    )
+    # an assistant who asks what it was asked; an answer may well be worded like the question
+    both_ask = bool(said) and all(one.rstrip().endswith(("?", "？", "؟")) for one in (text, said[-1]))
+    # "hello, how are you?" is answered by the same words
+    return both_ask and len(words_of(text)) > _GREETING and _like(text, said[-1]) >= rules.alike
 
 
 def _alone(text: str, place: int, rules: Rules) -> tuple[str, str]:
@@ -133,24 +134,32 @@ def _trimmed(text: str, rules: Rules) -> str:
 
 
 def _closing(text: str, said: Sequence[str], rules: Rules) -> bool:
-    """Whether this turn is the last of so many closing turns in a row."""
-    if rules.farewells < 1 or not closes(text):
-        return False
-    before = said[len(said) - rules.farewells + 1 :] if rules.farewells > 1 else ()
-    return len(said) >= rules.farewells - 1 and all(map(closes, before))
+    """Whether this turn is the last of so many closing turns in a row, with a good-bye among them.
+
+    Thanks are given in the middle of a dialogue too: without a good-bye it takes twice as many.
+    """
+    run = 0
+    for turn in (text, *reversed(said)):
+        if not closes(turn):
+            break
+        run += 1
+    last = (text, *said[len(said) - run + 1 :])
+    return run >= rules.farewells > 0 and (run >= 2 * rules.farewells or any(map(parts, last)))
 
 
 def _repeats(text: str, said: Sequence[str], alike: float) -> bool:
     """Whether a turn is like an earlier one of its speaker, or like the last one of the other.
 
-    Short turns (yes, go on) may come again; only the third time in a row is too much.
+    Short turns (yes, go on) may come again; only the third time in a row is too much. What comes again later
+    (can I help you with anything else?) or from the other side must be longer to be a repetition.
     """
     own = said[len(said) % 2 :: 2]
     if alike > 1:
         return False
     if len(words_of(text)) < _SHORT:
         return len(own) > 1 and all(words_of(one) == words_of(text) for one in own[-2:])
-    return any(_like(text, earlier) >= alike for earlier in (*own, *said[-1:]))
+    others = (*own[:-1], *said[-1:]) if len(words_of(text)) >= _LONG else ()
+    return any(_like(text, earlier) >= alike for earlier in (*own[-1:], *others))
 
 
 def _like(one: str, other: str) -> float:

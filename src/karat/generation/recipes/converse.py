@@ -31,10 +31,10 @@ class Converse:
     form: chat, or instruct (each turn of the user begins with "Instruction:", each of the assistant with
     "Solution:", as in CAMEL). specify: whether a call first makes a concrete matter of class and attributes.
     done: what the user says when all is done; in a chat it is taken out of the turn.
-    farewells: thanks and good-byes in a row that end the dialogue (0: never). alike: likeness with an earlier
-    turn from which a turn is a repetition (above 1: never). flips: stop (a turn in the other's role ends the
-    dialogue and is left out) or keep. cut: what becomes of a turn that was cut at the most tokens: trim (to
-    its last whole sentence), stop (the dialogue ends before it) or keep.
+    farewells: closing turns in a row that end the dialogue, with a good-bye among them (0: never).
+    alike: likeness with an earlier turn from which a turn is a repetition (above 1: never). flips: stop (a
+    turn in the other's role ends the dialogue and is left out) or keep. cut: what becomes of a turn that was
+    cut at the most tokens: trim (to its last whole sentence), stop (the dialogue ends before it) or keep.
     """
 
     turns: int = 8
@@ -45,7 +45,7 @@ class Converse:
     specify: bool = False
     done: str = "<CAMEL_TASK_DONE>"
     farewells: int = 2
-    alike: float = 0.9
+    alike: float = 0.95
     flips: Literal["stop", "keep"] = "stop"
     cut: Literal["trim", "stop", "keep"] = "trim"
 
