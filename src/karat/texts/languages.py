@@ -96,3 +96,28 @@ def _latin(text: str) -> str:
     (best, most), (_, second) = found.most_common(2) if len(found) > 1 else (("", 0), ("", 0))
     enough = most >= max(_LEAST, _SHARE * len(words)) and most >= _CLEAR * second
     return best if enough else ""
+
+
+_NAMES = {
+    "en": "english englisch anglais inglés inglese inglês engels английский 英语 英語 영어",
+    "de": "german deutsch allemand alemán tedesco alemão duits немецкий 德语 德語 ドイツ語 독일어",
+    "fr": "french französisch français francés francese francês frans французский 法语 法語 フランス語 프랑스어",
+    "es": "spanish spanisch espagnol español castellano spagnolo espanhol spaans испанский 西班牙语 スペイン語 스페인어",
+    "it": "italian italienisch italien italiano italiaans итальянский 意大利语 イタリア語 이탈리아어",
+    "pt": "portuguese portugiesisch portugais portugués portoghese português portugees португальский 葡萄牙语 ポルトガル語",
+    "nl": "dutch niederländisch néerlandais neerlandés holandés olandese holandês nederlands нидерландский 荷兰语",
+    "ru": "russian russisch russe ruso russo русский 俄语 俄語 ロシア語 러시아어",
+    "zh": "chinese chinesisch chinois chino cinese chinês chinees китайский 中文 汉语 漢語 中国語 중국어",
+    "ja": "japanese japanisch japonais japonés giapponese japonês japans японский 日语 日語 日本語 일본어",
+    "ko": "korean koreanisch coréen coreano koreaans корейский 韩语 韓語 韓国語 한국어",
+    "el": "greek griechisch grec griego greco grego grieks греческий ελληνικά",
+    "he": "hebrew hebräisch hébreu hebreo ebraico hebraico hebreeuws иврит עברית",
+    "th": "thai thailändisch thaï tailandés тайский ไทย",
+}
+_CODES = {name: code for code, names in _NAMES.items() for name in (code, *names.split())}
+
+
+def code_of(name: str) -> str:
+    """The code of a language that is told apart here, from its code or name (German, de-AT); else empty."""
+    folded = name.strip().casefold()
+    return _CODES.get(folded) or _CODES.get(re.split(r"[-_ ()]", folded)[0], "")
