@@ -99,7 +99,7 @@ def test_of_two_alike_in_a_round_the_first_stays() -> None:
     made = [
         Sample(f"r{i}", t, fields={"prompt": t, "completion": "x"}, human=False) for i, t in enumerate(texts)
     ]
-    found = registry.make("recipes", "self_instruct").sift(made, SEEDS, TASK)
+    found = registry.make("recipes", "self_instruct").sift(made, SEEDS)
     assert {"r2": "not novel: ROUGE-L 0.75 with r0", "r3": "not novel: ROUGE-L 1.00 with h0"} == found
 
 

@@ -23,6 +23,7 @@ from karat.records import Records
 
 WHOLE = 1500
 """Records of a class that are compared pair by pair; of more, so many are drawn."""
+_HELD = 4000  # records whose cosines are held all at once: 64 MB
 _FIRST = 0x10000  # code points of words begin here, beyond the surrogates
 _UNSPACED = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
@@ -111,33 +112,45 @@ class Nearness:
 
             return csr_matrix((len(self.samples), 1))
 
+    @cached_property
+    def _cosines(self) -> NDArray[np.float32] | None:
+        """float32 [n, n]: all cosines, where they fit in memory."""
+        if len(self.samples) > _HELD:
+            return None
+        return np.asarray((self.vectors @ self.vectors.T).todense(), dtype=np.float32)
+
+    @cached_property
+    def _same(self) -> NDArray[np.int64]:
+        """int64 [n]: the number of each sample's text; copies have the same one."""
+        return np.unique([sample.text for sample in self.samples], return_inverse=True)[1].astype(np.int64)
+
     def to(self, row: int) -> Floats:
         """float64 [n]: the cosine of every sample with one of them."""
+        held = self._cosines
+        if held is not None:
+            return np.asarray(held[row], dtype=np.float64)
         return np.asarray((self.vectors @ self.vectors[row].T).todense(), dtype=np.float64).ravel()
 
     def nearest(self, row: int, k: int) -> list[int]:
         """The k samples nearest to one of them, which is left out, and so is every further copy of a text."""
-        seen = {self.samples[row].text}
-        found: list[int] = []
-        for other in np.argsort(-self.to(row), kind="stable").tolist():
-            if len(found) < k and self.samples[other].text not in seen:
-                seen.add(self.samples[other].text)
-                found.append(other)
-        return found
+        return self._drawn(row, k, spread=False)
 
     def spread(self, row: int, k: int) -> list[int]:
         """k samples, each as far as can be from the first and from those already taken (farthest-first)."""
-        closest = self.to(row)
-        seen, found = {self.samples[row].text}, list[int]()
+        return self._drawn(row, k, spread=True)
+
+    def _drawn(self, row: int, k: int, *, spread: bool) -> list[int]:
+        likeness = self.to(row)
+        gone = self._same == self._same[row]
+        found: list[int] = []
         for _ in range(k):
-            left = [
-                i for i in np.argsort(closest, kind="stable").tolist() if self.samples[i].text not in seen
-            ]
-            if not left:
+            if gone.all():
                 break
-            found.append(left[0])
-            seen.add(self.samples[left[0]].text)
-            closest = np.maximum(closest, self.to(left[0]))
+            best = int(np.where(gone, np.inf, likeness if spread else -likeness).argmin())
+            found.append(best)
+            gone |= self._same == self._same[best]
+            if spread:
+                likeness = np.maximum(likeness, self.to(best))
         return found
 
 
@@ -158,16 +171,25 @@ def distant_pairs(samples: Sequence[Sample], seed: int) -> Iterator[tuple[Sample
     while True:
         left = pairs
         while len(left):
-            used = np.zeros(len(some), bool)
-            rest = []
-            for pair in left.tolist():
-                a, b = int(one[pair]), int(other[pair])
-                if used[a] or used[b]:
-                    rest.append(pair)
-                    continue
-                used[a] = used[b] = True
+            taken = np.zeros(len(left), bool)
+            for at, a, b in _disjoint(one[left], other[left], len(some)):
+                taken[at] = True
                 yield some[a], some[b]
-            left = np.array(rest, dtype=np.int64)
+            left = left[~taken]
+
+
+def _disjoint(one: Any, other: Any, n: int) -> Iterator[tuple[int, int, int]]:
+    """Pairs (place, one, other) in their order, leaving out those of which a member was in an earlier one."""
+    used = np.zeros(n, bool)
+    start, step = 0, 1 << 10
+    while start < len(one) and used.sum() < n - 1:
+        free = np.flatnonzero(~(used[one[start : start + step]] | used[other[start : start + step]])) + start
+        for at in free.tolist():
+            a, b = int(one[at]), int(other[at])
+            if not (used[a] or used[b]):
+                used[a] = used[b] = True
+                yield at, a, b
+        start, step = start + step, min(2 * step, 1 << 18)
 
 
 # ------------------------------------------------------------------------------ copies and novelty
@@ -227,7 +249,29 @@ class Novelty:
         self.kept.append(self._coded(text))
 
 
-@lru_cache(maxsize=4)
-def novelty(texts: tuple[str, ...]) -> Novelty:
-    """The novelty against these texts; the same texts again cost nothing. Not to be added to."""
-    return Novelty(texts)
+def compared(sample: Sample) -> str:
+    """What novelty is measured on: the instruction where a record has one, else its text."""
+    return str(sample.fields.get("prompt") or sample.text)
+
+
+class _Pool:
+    """A pool by identity: looking up what was made of it must not depend on its size."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples, self.size = samples, len(samples)
+
+    def __hash__(self) -> int:
+        return hash((id(self.samples), self.size))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Pool) and self.samples is other.samples and self.size == other.size
+
+
+def novelty(pool: Sequence[Sample]) -> Novelty:
+    """The novelty against a pool; for the same pool again it is at hand. Not to be added to."""
+    return _novelty(_Pool(pool))
+
+
+@lru_cache(maxsize=2)
+def _novelty(pool: _Pool) -> Novelty:
+    return Novelty([compared(sample) for sample in pool.samples])

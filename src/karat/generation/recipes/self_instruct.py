@@ -14,7 +14,7 @@ from typing import ClassVar
 from karat.errors import BadSetting, InputError
 from karat.generation import plan
 from karat.generation.base import Draft, Message, Plot, Sample, Scene, Slot, check_number
-from karat.generation.pool import Novelty, novelty, of_label, several, text_of, turns
+from karat.generation.pool import Novelty, compared, novelty, of_label, several, text_of, turns
 from karat.generation.prompts import answer_form, examples, numbered, requirements, wishes
 from karat.generation.steps import answered, plain, refused
 from karat.generation.tasks import Task
@@ -135,7 +135,7 @@ class SelfInstruct:
     async def write(self, scene: Scene) -> Sequence[Draft]:
         """A record that is novel against the pool; the instruction first, where the data are instructions."""
         apart = self._asks(scene.task)
-        kept = novelty(tuple(self._compared(scene.task, s.fields, s.text) for s in scene.pool))
+        kept = novelty(scene.pool)
         draft = Draft()
         spent = draft.responses
         for turn in range(self.tries):
@@ -145,37 +145,32 @@ class SelfInstruct:
                 break  # a draft asks with its own replicates; the row is asked for again as a whole
             else:
                 draft = await scene.draft()
-                text = self._compared(scene.task, draft.fields, "")
+                text = "" if draft.reason else text_of(scene.task, draft.fields)
+                text = compared(Sample("", text, fields=draft.fields))
             draft = replace(draft, responses=(*spent, *draft.responses))
             spent = draft.responses
-            why = draft.reason or self._known(kept, text, [sample.id for sample in scene.pool])
+            why = draft.reason or self._known(kept, text, scene.pool)
             if not why:
                 return [await answered(scene, text, draft) if apart else draft]
             draft = refused(draft, why)
         return [draft]
 
-    def sift(self, made: Sequence[Sample], pool: Sequence[Sample], task: Task) -> dict[str, str]:
+    def sift(self, made: Sequence[Sample], pool: Sequence[Sample]) -> dict[str, str]:
         """Why records of one round are dropped, by id: of those that are alike only the first stays."""
-        kept = Novelty([self._compared(task, s.fields, s.text) for s in pool])
-        names = [sample.id for sample in pool]
+        kept = Novelty([compared(sample) for sample in pool])
+        known = list(pool)
         dropped: dict[str, str] = {}
         for sample in made:
-            text = self._compared(task, sample.fields, sample.text)
-            why = self._known(kept, text, names)
+            text = compared(sample)
+            why = self._known(kept, text, known)
             if why:
                 dropped[sample.id] = why
             else:
                 kept.keep(text)
-                names.append(sample.id)
+                known.append(sample)
         return dropped
 
-    def _known(self, kept: Novelty, text: str, names: Sequence[str]) -> str:
+    def _known(self, kept: Novelty, text: str, pool: Sequence[Sample]) -> str:
         """Why a text is not novel; empty when it is."""
         alike, which = kept.likeness(text, self.likeness)
-        return f"not novel: ROUGE-L {alike:.2f} with {names[which]}" if which >= 0 else ""
-
-    def _compared(self, task: Task, fields: Mapping[str, object], text: str) -> str:
-        """What novelty is measured on: the instruction where there is one, else the text."""
-        if "prompt" in fields:
-            return str(fields["prompt"])
-        return text or text_of(task, fields)
+        return f"not novel: ROUGE-L {alike:.2f} with {pool[which].id}" if which >= 0 else ""
