@@ -284,9 +284,9 @@ def kill(asked: argparse.Namespace, server: Server) -> dict[str, Any]:
                 break
             row = trials[-1]
             print(
-                f"{name:12} {trial + 1:3} killed at {row['seen']:6,} seen, {row['cut']:3} unanswered: lost "
-                f"{row['lost']}, doubled {row['doubled']}, again {row['again']}, of these answered "
-                f"{row['answered']} (oldest {row['oldest_s'] * 1000:.0f} ms before){row['failed']}",
+                f"{name:12} {trial + 1:3} killed at {row['seen']:6,}: lost {row['lost']}, doubled "
+                f"{row['doubled']}, again {row['again']} ({row['again'] - row['answered']} in flight, "
+                f"{row['answered']} answered up to {row['oldest_s'] * 1000:.0f} ms before){row['failed']}",
                 flush=True,
             )
         if trials:
@@ -314,10 +314,7 @@ def killed(
     with ordered(name, asked, server, n, c) as (folder, line, out):
         first: Measured = run(line, folder, timeout=asked.timeout, kill_when=now)
         time.sleep(0.3)  # answers on their way come to nobody
-        if not first.killed:
-            server.ask("mark")
         before = server.stats()
-        server.ask("mark")
         then: Measured = run(line, folder, timeout=asked.hang)
         names = delivered(out)
     after = server.stats()
@@ -325,7 +322,6 @@ def killed(
     return {
         "killed": first.killed,
         "seen": before["requests"],
-        "cut": before["cut"],
         "lost": n - len(set(names)),
         "doubled": len(names) - len(set(names)),
         "again": after["again"] - before["again"],
@@ -343,6 +339,7 @@ def told(trials: list[dict[str, Any]]) -> dict[str, Any]:
         "complete": sum(not one["failed"] for one in trials),
         "lost": sum(one["lost"] for one in trials),
         "doubled": sum(one["doubled"] for one in trials),
+        "in_flight_most": max(one["again"] - one["answered"] for one in trials),
         "again_median": median(one["again"] for one in trials),
         "again_most": max(one["again"] for one in trials),
         "answered_median": median(one["answered"] for one in trials),
