@@ -56,6 +56,8 @@ def make_folder(folder: Path, *, steps: int = 150, chat: bool = True) -> Path:
     )
     model = LlamaForCausalLM(config)
     _train(model, tokenizer, steps)
+    # As chat models say: `transformers serve` draws only where the model's own settings do.
+    model.generation_config.do_sample = True
     model.eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
