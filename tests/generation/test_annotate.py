@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from answering import Answering, draw, shown
+from fault_server import serving
 
 import karat
 from karat import records, registry
@@ -436,6 +437,24 @@ def test_the_command_annotates_a_file(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (6, 3, 0, 24) == (told["records"], told["items"], told["unusable"], told["usage"]["tokens_in"])
     read = karat.read(out)
     assert "annotation" == read.datatype and list(COLOURS[:3]) * 2 == read.labels()
+
+
+def test_a_server_with_faults_gives_labels_and_distributions() -> None:
+    """With three faults in ten calls every planned row is a record, or a failure with its reason."""
+    task = Task("remark", (Label("yes"), Label("no")), type="annotation")
+    with serving(answer="yes", rate=0.3, seed=3, hang=1.0, huge_bytes=100_000) as server:
+        provider = f"openai_compatible:model=m,url={server.url},timeout=0.5"
+        found = annotate(items(20), task=task, provider=provider, samples=3, retries=8)
+        assert 60 == len(found.made.records) + len(found.made.rejected)
+        assert {"yes"} == {one for one in found.records.labels() or () if one} and len(found.records) > 40
+        assert all(one.reason for one in found.made.rejected)
+        server.set(rate=0.0)
+        likely = annotate(items(3), task=task, provider=provider, recipe="annotate:mode=logprobs")
+    # the server says: yes exp(-0.5), no exp(-1.5), and words that are no label
+    shares = json.loads(likely.records.column("distribution")[0])
+    assert {"yes": 1 / (1 + math.exp(-1)), "no": 1 / (1 + math.e)} == pytest.approx(shares, abs=1e-5)
+    mass = math.exp(-0.5) + math.exp(-1.5)
+    assert [pytest.approx(mass, abs=1e-5)] * 3 == likely.records.column("distribution_mass")
 
 
 def test_the_recipe_is_a_part_like_others() -> None:

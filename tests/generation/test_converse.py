@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from answering import Answering
+from fault_server import serving
 
 import karat
 from karat import records
@@ -345,6 +346,20 @@ def test_turns_are_replayed_and_kept(tmp_path: Path) -> None:
     again = generate(TASK, **spec)
     assert 8 == again.usage.reused == again.usage.answers
     assert first.records.column("messages") == again.records.column("messages")
+
+
+def test_two_agents_talk_through_a_server() -> None:
+    """Words drawn by a server are dialogues all the same: valid, complete, and paid for turn by turn."""
+    with serving(answer_words=12) as server:
+        provider = f"openai_compatible:model=m,url={server.url}"
+        made = generate(TASK, provider=provider, recipe="converse:turns=4,cut=keep", n=6)
+        asked = server.stats()
+    assert 6 == len(made.records) and 24 == asked["answered"]
+    assert {"turns"} == set(made.records.column("termination_reason"))
+    lineage = made.records.column("lineage")
+    assert (asked["tokens_in"], asked["tokens_out"]) == tuple(
+        sum(one[name] for one in lineage) for name in ("tokens_in", "tokens_out")
+    )
 
 
 def test_the_price_of_a_plan_bounds_what_a_dialogue_costs() -> None:

@@ -94,8 +94,10 @@ class Annotated:
 
     def __report__(self) -> tuple[Section, ...]:
         """Return who gave which label how often, what it cost and how to hold it against people's."""
-        if self.dry_run:
-            return self.made.__report__()
+        if self.dry_run:  # what the plan of a generation says of its file does not hold here
+            planned = (one for part in self.made.__report__() for one in part.blocks)
+            kept = tuple(one for one in planned if not isinstance(one, Note | Commands))
+            return (Section("Planned", kept, id="annotate"),)
         blocks: list[Block] = [Headline(f"{len(self.made.records):,}", "answers", str(self)), self._table()]
         if self.unusable:
             blocks.append(
