@@ -55,8 +55,7 @@ class Bucket:
         """Seconds until `need` is there."""
         self.level = min(self.room, self.level + (now - self.at) * self.rate)
         self.at = now
-        # a hair's breadth is granted: it would else be waited for again and again
-        return max(0.0, (min(need, self.room) - self.level - 1e-6 * self.room) / self.rate)
+        return max(0.0, (min(need, self.room) - self.level) / self.rate)
 
 
 class Breaker:
@@ -143,7 +142,7 @@ class Gate:
         self._ticker: asyncio.Task[None] | None = None
         self._wake = math.inf
         self._window = Window(max(1, concurrency), adaptive)
-        self._pace = Pace()
+        self._pace = Pace(self._window)
         self._breaker = Breaker(rng or random.Random())
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
@@ -174,7 +173,8 @@ class Gate:
 
     def _wait(self, now: float, tokens: float) -> float:
         """Seconds until the next call may start; infinite: until something happens."""
-        if self._inflight >= self._window.limit:
+        probing = self._pace.held and self._inflight < self._window.most
+        if self._inflight >= self._window.limit and not probing:
             if self._pace.rate is not None:
                 self._pace.idle(now)
             return self._window.widen(now, self._inflight)
@@ -205,7 +205,7 @@ class Gate:
         self._inflight = others + 1
         self._serial += 1
         if self._pace.active:
-            self._pace.start(now, self._serial)
+            self._pace.start(now, self._serial, others)
         tries = self._breaker.shut
         if tries:
             self._breaker.trying = True
@@ -273,7 +273,9 @@ class Gate:
 
     def _refused(self, now: float, granted: _Pass, after: float | None) -> None:
         """The server said that there are too many calls: too many at a time, or too many a second?"""
-        by_rate = self._adaptive and not self._window.refused(now, granted.began, granted.burst)
+        by_rate = self._pace.by_rate
+        if self._adaptive and not self._pace.probed(granted.serial):
+            by_rate = not self._window.refused(now, granted.began, granted.burst)
         self._pace.refused(now, granted.began, granted.serial, after, self._serial, by_rate=by_rate)
 
     def _settle(self, kind: Kind, granted: _Pass, tokens: int) -> None:

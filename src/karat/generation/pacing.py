@@ -15,6 +15,7 @@ _FIRST = 16  # calls at a time in the first moments
 _LISTEN = 0.06  # seconds; that long the server is listened to before there are more
 _DOUBLING = 0.08  # seconds, in which the number of calls doubles at the start
 _FEWEST = 3  # less cannot be told from a server that wants calls apart; the pace finds that
+_MANY_SLOW = 0.25  # of the calls that timed out, from which the window is narrowed
 _MOST_PATIENCE = 64.0  # windows of answers between two trials of one call more
 
 # ------------------------------------------------------------------------- how many a second
@@ -24,6 +25,7 @@ _FIRST_PROBE = 0.01  # seconds after the last refusal
 _NEXT_PROBE = 0.35  # of the time since then
 _LONGEST_PROBE = 5.0  # seconds between two probes
 _BELIEVED = 0.25  # seconds without an answer, after which Retry-After holds for all
+_LEAST = 8.0  # calls a second, the least first guess: to guess too much costs three refusals
 _SLACK = 0.01  # seconds by which a call that comes late is made up for
 _CUT, _SMALL_CUT, _SEARCH_CUT = 0.95, 0.99, 0.6
 _FEW = 0.02  # of the calls refused: the price of staying at the edge
@@ -59,7 +61,7 @@ class Window:
         self._size, self._since = float(self.limit), -1.0
         self._proved = [0, 0]  # the most others with which a call was answered: in this period, in the last
         self._turned = 0.0
-        self._latency = 0.0
+        self._latency = self._slow = 0.0
         self._at_a_time = 0.7  # belief that refusals come from too many at a time
         self._judged = -math.inf
         # what began in this time had refused calls beside it in the air, whose refusal had not come yet
@@ -97,6 +99,7 @@ class Window:
             self._proved[0] = others
         if now - self._turned > max(1.0, 2 * self._latency):
             self._proved, self._turned = [0, self._proved[0]], now
+        self._slow *= 0.98
         self._latency += 0.05 * (now - began - self._latency)
         if self.limit < self.most and not self._opening:
             self._count += 1
@@ -136,11 +139,16 @@ class Window:
         self._count, self._step, self._cut = 0, 1, now
         return True
 
+    def disprove(self) -> None:
+        """A call was let in beyond the limit: refusals do not come from too many at a time."""
+        self._at_a_time, self.limit = -1.0, self.most
+
     def slow(self, now: float, began: float) -> None:
-        """A call timed out: perhaps the server has too much to do."""
-        if began >= self._cut and not self._opening and self.limit > 8:
+        """A call timed out; when many do, the server has perhaps too much to do."""
+        self._slow += 0.02 * (1 - self._slow)
+        if self._slow > _MANY_SLOW and began >= self._cut and not self._opening:
             self._cut = now
-            self.limit -= max(1, self.limit // 32)
+            self.limit = max(min(self.limit, self.most // 4 + 1), self.limit - self.limit // 16)
             self._count, self._step = 0, 1
 
 
@@ -154,21 +162,22 @@ class Pace:
     numbers comes from calls that were sent and not refused; so it does not matter how long answers take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window: Window) -> None:
+        self.window = window
         self.rate: float | None = None
         self.counting = False
         self.held = False
         self.answered_at = -math.inf
         self._next = 0.0
         # refusals in a row, by the number of the call
-        self._low, self._high, self._row = 0, 0, 0
+        self._low, self._high, self._row, self._low_began = 0, 0, 0, 0.0
         self._delay = 0.05  # seconds that a refusal takes: running mean
         self._refused, self._refused_at, self._cut_at = 0, -math.inf, -math.inf
         self._searching, self._grown = False, 0.0
         self._edge = 0.0  # the pace at which calls were refused last
         self._mark = 0.0  # when the last call before the hold was refused
-        self._by_rate = False
-        self._probes: dict[int, float] = {}
+        self.by_rate = False
+        self._probes: dict[int, tuple[float, int]] = {}  # when each began, and with how many others
         self._probe_at = self._until = 0.0
         # time, calls and refusals so far, at two moments: the rate is measured from the earlier one on
         self._from = self._then = (-1.0, 0, 0)
@@ -191,10 +200,10 @@ class Pace:
             return max(0.0, self._probe_at - now)
         return 0.0 if self.rate is None else max(0.0, self._next - now)
 
-    def start(self, now: float, serial: int) -> None:
-        """A call starts."""
+    def start(self, now: float, serial: int, others: int) -> None:
+        """A call starts with `others` in the air."""
         if self.held:
-            self._probes[serial] = now
+            self._probes[serial] = now, others
             gap = max(_FIRST_PROBE, _NEXT_PROBE * (now - self._mark))
             self._probe_at = now + min(gap, _LONGEST_PROBE)
         elif self.rate is not None:
@@ -223,7 +232,11 @@ class Pace:
         if serial >= self._low:
             self._row = 0
         if self.held and serial in self._probes:
-            self._release(self._probes[serial], serial)
+            self._release(serial, *self._probes[serial])
+
+    def probed(self, serial: int) -> bool:
+        """Whether this call is a probe."""
+        return serial in self._probes
 
     def lost(self, serial: int) -> None:
         """A call was taken back before it started."""
@@ -234,7 +247,7 @@ class Pace:
     ) -> None:
         """The server said "too many"; `last`: number of the latest call; `by_rate`: too many a second."""
         self.counting = True
-        self._by_rate = by_rate
+        self.by_rate = by_rate
         self._delay += 0.1 * (max(0.0, now - began) - self._delay)
         self._refused += 1
         self._refused_at = now
@@ -246,20 +259,21 @@ class Pace:
                 self._mark = max(self._mark, began)
             self._heed(now)
             return
-        self._count_row(serial)
-        if self._row >= _ROW:
+        self._count_row(now, began, serial)
+        if self._row >= max(_ROW, _ALMOST_ALL * (self._high - self._low + 1)):
             self._hold(now, began, last)
         elif by_rate and began >= self._cut_at:
             self._slow_down(now, last)
 
-    def _count_row(self, serial: int) -> None:
+    def _count_row(self, now: float, began: float, serial: int) -> None:
         if self._row == 0:
-            self._low = self._high = serial
+            self._low, self._high, self._low_began = serial, serial, began
         self._row += 1
         self._low, self._high = min(self._low, serial), max(self._high, serial)
-        if self._row < _ALMOST_ALL * (self._high - self._low + 1):
-            self._low = self._high = serial
-            self._row = 1
+        self._low_began = min(self._low_began, began)
+        missing = self._row < _ALMOST_ALL * (self._high - self._low + 1)
+        if missing and now - self._low_began > 1.5 * self._delay + 0.01:  # they were not refused
+            self._low, self._high, self._row, self._low_began = serial, serial, 1, began
 
     def _slow_down(self, now: float, last: int) -> None:
         self._cut_at = now + self._delay / 2
@@ -299,26 +313,32 @@ class Pace:
 
     def _let_go(self, now: float) -> bool:
         """Whether a probe was not refused in good time: then it was let in."""
-        serial, began = next(iter(self._probes.items()), (0, now))
+        serial, (began, others) = next(iter(self._probes.items()), (0, (now, 0)))
         if now - began <= 3 * self._delay + 0.02:
             return False
-        self._release(began, serial)
+        self._release(serial, began, others)
         return True
 
-    def _release(self, began: float, serial: int) -> None:
+    def _release(self, serial: int, began: float, others: int) -> None:
         """The server takes calls again, as of a probe that began then."""
+        if not self.by_rate and others >= self.window.limit:
+            self.window.disprove()
+            self.by_rate = True
         self.held, self._row = False, 0
         self._grown = self._next = self._cut_at = began
         usual, one = self._measured(began, serial), 1 / max(0.001, began - self._mark)
         if self.rate is not None and not self._searching:
             self.rate = min(_CUT * self.rate, max(usual, one))
-        elif self._by_rate:
+        elif self.by_rate:
             # most windows are not shorter than a second, and most buckets not smaller
             usual *= min(1.0, began - self._from[0])
             guess = min(max(usual, one), 2 * usual)
-            self.rate, self._searching = min(guess, self.rate or guess), one > usual
+            if self.rate is not None:
+                self.rate, self._searching = min(guess, self.rate), one > usual
+            else:
+                self.rate, self._searching = max(guess, _LEAST), one > usual or guess < _LEAST
         elif self.rate is None:
-            self.rate, self._searching = usual, True
+            self.rate, self._searching = max(usual, _LEAST), True
         # the bucket was empty then: what comes from now on is the rate
         self._from = self._then = (began, serial, self._refused)
         self._probes.clear()
