@@ -38,17 +38,31 @@ _PATTERNS: dict[str, tuple[str, str]] = {
     "en": (
         r"\bas an? (?:ai|artificial intelligence)(?: language| chat| text-based)? ?"
         r"(?:model|assistant|system|program|chatbot)\b"
-        r"|\bas a (?:large )?language model\b|\bas an ai,? i\b"
+        r"|\bas a (?:large )?language model\b|\bas an (?:ai|artificial intelligence),? i\b"
+        r"|\bas an (?:ai|artificial intelligence) (?:developed|created|trained|designed)\b"
+        r"|\bi(?:'m| am) (?:just |only |merely )?an (?:ai|artificial intelligence)"
+        r"(?=[,.!]| and | (?:developed|created|trained|designed|without)\b)"
+        r"|\bas a helpful assistant, i (?:must|can't|cannot|am unable|'m unable|don't)\b"
+        r"|\bi am a computer program\b"
         r"|\bi(?:'m| am) (?:just |only |merely )?an? (?:ai|artificial intelligence)(?: language)? "
         r"(?:model|assistant|program|chatbot)\b"
         r"|\bi(?:'m| am) (?:just |only |merely )?a (?:large )?language model\b"
-        r"|\bmy (?:knowledge cut-?off|training data (?:only )?(?:goes|includes|ends|extends|was))\b"
+        r"|\bas of my (?:last|latest|most recent) (?:knowledge )?update\b|\bmy (?:knowledge cut-?off|training data (?:only )?(?:goes|includes|ends|extends|was))\b"
         r"|\b(?:against|violates?|goes against) (?:my|openai's|our) (?:programming|content policy|use case policy"
         r"|usage policies|ethical guidelines)\b",
         rf"\b(?:sorry|apologi[sz]e|apologies|unfortunately|regret)\b[^.!?]{{0,70}}?\b{_UNABLE}(?: \w+ly)? "
         rf"(?:to )?{_DO}\b"
         rf"|\b{_UNABLE}(?: \w+ly)? (?:to )?(?:{_DO}|{_MAY}) {_REQUEST}\b"
         rf"|^\W*{_UNABLE} (?:assist|help)(?: you)? with (?:that|this)\b"
+        rf"|^\W*(?:(?:i'm |i am )?sorry,? (?:but )?|unfortunately,? )?{_UNABLE} (?:provide|suggest|offer|recommend|give)"
+        r" (?:you )?(?:with )?(?:(?:a|an|any) )?(?:personal|medical|legal|financial|specific|list|methods?|advice|instructions"
+        r"|information|assistance|guidance|real-time|verbatim|harmful|content)\b"
+        rf"|^\W*(?:(?:i'm |i am )?sorry,? (?:but )?|unfortunately,? )?{_UNABLE} (?:(?:access|browse) (?:real-time|external|the internet"
+        r"|the (?:full |specific )?(?:contents?|text) of)|predict the future)\b"
+        r"|^\W*(?:i'm |i am )?sorry,? (?:but )?(?:it is|it's|that is|that's|this is) (?:not|against|un)(?: |-)?"
+        r"(?:ethical|appropriate|within my|possible for me|something i can)\b"
+        r"|^\W*(?:i'm |i am )?sorry,? (?:but )?i (?:do not|don't) have (?:access to|the ability to|the capability to"
+        r"|(?:any )?(?:information|personal|real-time))\b"
         r"|\bi (?:must|have to) (?:respectfully )?(?:decline|refuse) to (?:assist|answer|comply|provide|generate)\b",
     ),
     "de": (
