@@ -70,6 +70,11 @@ class Ray:
         alive = [node for node in ray.nodes() if node["Alive"]] if ray.is_initialized() else []
         return all(node["NodeManagerAddress"] == here for node in alive)
 
+    @property
+    def host(self) -> str:
+        """The address under which workers reach this process; between `open` and `close`."""
+        return "127.0.0.1" if self.one_machine else str(_library().util.get_node_ip_address())
+
     def open(self) -> None:
         """Start Ray or connect to it; nothing happens where this process is connected already."""
         ray = _library()

@@ -7,13 +7,14 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Sized
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
 from karat.errors import ProviderError
 from karat.generation.base import (
+    Answered,
     Price,
     Priced,
     Progress,
@@ -27,7 +28,8 @@ from karat.generation.base import (
 )
 from karat.generation.gate import Gate, Kind, Rates
 from karat.generation.journal import Journal, Writer
-from karat.generation.limits import Limits, Usage
+from karat.generation.limits import Limits, Usage, note
+from karat.generation.office import Desk
 from karat.generation.purse import OwnPurse, Purse
 from karat.generation.redaction import Redactor
 
@@ -61,7 +63,8 @@ class _TooDear(Exception):
     """A batch costs more than is left; a part of it may not."""
 
 
-Outcome = Response | NoAnswer | Halted
+Outcome = Response | NoAnswer | Halted | Retryable
+Waiting = tuple[str, Request, asyncio.Future[Response]]
 
 
 class Engine:
@@ -75,8 +78,7 @@ class Engine:
         *,
         progress: Progress | None = None,
         total: int = 0,
-        purse: Purse | None = None,
-        gate: Gate | None = None,
+        desk: Desk | None = None,
     ) -> None:
         self.provider, self.journal, self.limits = provider, journal, limits or Limits()
         self.identity = identity(provider)
@@ -84,25 +86,29 @@ class Engine:
         own = provider.price if isinstance(provider, Priced) else None
         self._most: Callable[[Request], Price] = own or (lambda request: most(provider, request))
         spent = self.limits.spent
-        self.purse: Purse = purse or OwnPurse(
+        self.desk = desk
+        self.purse: Purse = desk or OwnPurse(
             self.limits.max_usd,
             self.limits.max_tokens,
             usd=spent.cost_usd + spent.lost_usd,
             tokens=spent.tokens_in + spent.tokens_out + spent.lost_tokens,
         )
-        rates = Rates(self.limits.requests_per_minute, self.limits.tokens_per_minute)
+        # Where there is an office, it keeps to the known limits for all workers together.
+        known = (self.limits.requests_per_minute, self.limits.tokens_per_minute)
+        rates = Rates(*known) if desk is None else Rates()
         self.concurrency = max(1, min(self.limits.concurrency, provider.concurrency))
-        self.gate = gate or Gate(concurrency=self.concurrency, rates=rates)
+        self.gate = Gate(concurrency=self.concurrency, rates=rates)
         self.redactor = Redactor(getattr(provider, "secrets", ()))
         self.journal.hide = self.redactor.bytes
-        self.writer = Writer(journal)
+        self.writer: Writer | Desk = desk or Writer(journal)
         self.progress, self.total, self.done = progress, total, 0
         self.stopped = ""
         self.fatal: BaseException | None = None
         self.failed = 0
         self._usage = dict.fromkeys(Usage.__dataclass_fields__, 0.0)
         self._asking: dict[str, asyncio.Future[Response]] = {}
-        self._pending: deque[tuple[str, Request, asyncio.Future[Response]]] = deque()
+        self._pending: deque[Waiting] = deque()
+        self._again: dict[str, int] = {}  # how often a row of a batch was sent again
         self._batches: set[asyncio.Task[None]] = set()
         self._flushing = False
         self._begun = time.perf_counter()
@@ -132,7 +138,7 @@ class Engine:
     @property
     def width(self) -> int:
         """How many rows are open at a time: enough that calls fly while other rows wait or are written."""
-        return max(4 * self.concurrency, 2 * self.provider.batch_size * self.concurrency) + 8
+        return max(4 * self.concurrency, self.provider.batch_size * (self.concurrency + 1)) + 8
 
     async def drive(self, jobs: Iterable[Item], work: Callable[[Item], Awaitable[None]]) -> None:
         """Work on jobs, many at a time and in their order, until all are done or the engine halts."""
@@ -145,9 +151,12 @@ class Engine:
                 except Halted:
                     return
                 self.done += 1
+                if self.desk is not None:
+                    self.desk.row_done()
                 self._tell()
 
-        tasks = [asyncio.create_task(runner()) for _ in range(self.width)]
+        width = min(self.width, len(jobs)) if isinstance(jobs, Sized) else self.width
+        tasks = [asyncio.create_task(runner()) for _ in range(width)]
         try:
             await asyncio.gather(*tasks)
         except BaseException:
@@ -165,7 +174,7 @@ class Engine:
         asking = self._asking.get(key)
         if asking is not None:
             return replace(await asyncio.shield(asking), request_id=request.id)
-        found = self.journal.recall(key)
+        found = self.journal.recall(key) if self.desk is None else await self.desk.recall(key)
         if found is not None:
             response, written = found
             if written < self._since:
@@ -213,7 +222,7 @@ class Engine:
     def _flush(self) -> None:
         self._flushing = False
         while self._pending and len(self._batches) < self.concurrency:
-            batch: list[tuple[str, Request, asyncio.Future[Response]]] = []
+            batch: list[Waiting] = []
             while self._pending and len(batch) < self.provider.batch_size:
                 batch.append(self._pending.popleft())
             task = asyncio.create_task(self._carry(batch))
@@ -224,7 +233,7 @@ class Engine:
         self._batches.discard(task)
         self._flush_soon()
 
-    async def _carry(self, batch: list[tuple[str, Request, asyncio.Future[Response]]]) -> None:
+    async def _carry(self, batch: list[Waiting]) -> None:
         try:
             outcomes = await self._obtain([(key, request) for key, request, _ in batch])
         except BaseException as error:
@@ -238,13 +247,36 @@ class Engine:
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
-        for (_, _, future), outcome in zip(batch, outcomes, strict=True):
+        left: list[tuple[Waiting, Retryable]] = []
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            future = waiting[2]
             if future.done():
                 continue
             if isinstance(outcome, Response):
                 future.set_result(outcome)
+            elif isinstance(outcome, Retryable):
+                left.append((waiting, outcome))
             else:
                 future.set_exception(outcome)
+        if left:
+            await self._once_more(left)
+
+    async def _once_more(self, left: list[tuple[Waiting, Retryable]]) -> None:
+        """Rows of a batch that had no answer go into the next batches; the others do not wait for them."""
+        wait, most = 0.0, self.limits.retries
+        for (key, _, future), error in left:
+            tries = self._again[key] = self._again.get(key, 0) + 1
+            wait = max(
+                wait, error.after or min(self.limits.wait * 2 ** (tries - 1), self.limits.longest_wait)
+            )
+            if tries > most:
+                del self._again[key]
+                said = self.redactor.text(str(error))
+                future.set_exception(NoAnswer(f"no answer after {tries} tries: {said}"))
+        left = [one for one in left if not one[0][2].done()]
+        self._usage["retries"] += len(left)
+        await asyncio.sleep(wait if left else 0)
+        self._pending.extend(waiting for waiting, _ in left)
 
     # -------------------------------------------------------------------------------------- calls
 
@@ -259,6 +291,8 @@ class Engine:
                 return await self._halved(batch)
             try:
                 responses = await self.provider.complete([request for _, request in batch])
+                if len(batch) == 1 and isinstance(responses[0], Exception):
+                    raise responses[0]
             except Refused as error:
                 self._leave(price, "refused")
                 if len(batch) > 1:  # one request spoils the batch: ask for each alone
@@ -288,20 +322,20 @@ class Engine:
                 return await self._keep(batch, price, responses)
 
     async def _keep(
-        self, batch: list[tuple[str, Request]], price: Price, responses: list[Response]
+        self, batch: list[tuple[str, Request]], price: Price, found: Sequence[Answered]
     ) -> list[Outcome]:
         """Write answers down, and only then count them and free their place in the air."""
-        assert len(responses) == len(batch), "a provider must answer every request of a batch"
+        assert len(found) == len(batch), "a provider must answer every request of a batch"
         rows = [
-            (
-                key,
-                request,
-                one if one.request_id == request.id else replace(one, request_id=request.id),
-            )
-            for (key, request), one in zip(batch, responses, strict=True)
+            (key, request, one if one.request_id == request.id else replace(one, request_id=request.id))
+            for (key, request), one in zip(batch, found, strict=True)
+            if not isinstance(one, Exception)
         ]
-        tokens = sum(r.tokens_in + r.tokens_out for r in responses)
-        usd = sum(r.cost_usd for r in responses)
+        tokens = sum(r.tokens_in + r.tokens_out for _, _, r in rows)
+        usd = sum(r.cost_usd for _, _, r in rows)
+        if len(rows) < len(batch):
+            lost = self._lost_rows(batch, found)
+            tokens, usd = tokens + lost.tokens, usd + lost.usd
         try:
             await self.writer.put(rows)
         finally:
@@ -309,7 +343,34 @@ class Engine:
         self._alive, self._spoke = time.perf_counter(), True
         for _, _, response in rows:
             self._count(response)
-        return [response for _, _, response in rows]
+        answers = iter(rows)
+        return [self._reasoned(one) if isinstance(one, Exception) else next(answers)[2] for one in found]
+
+    def _lost_rows(self, batch: list[tuple[str, Request]], found: Sequence[Answered]) -> Price:
+        """Count the rows of a batch that were perhaps paid for without an answer."""
+        tokens, usd = 0, 0.0
+        for (key, request), one in zip(batch, found, strict=True):
+            if isinstance(one, Retryable) and one.billed:
+                price = self._most(request)
+                dear = 0.0 if math.isnan(price.usd) else price.usd
+                self._lose(key, price.tokens, dear, one.cause)
+                tokens, usd = tokens + price.tokens, usd + dear
+        return Price(tokens, usd)
+
+    def _reasoned(self, error: Exception) -> Outcome:
+        """What stands in the place of an answer within a batch: one row's failure, or the end of all."""
+        if isinstance(error, Retryable):
+            return error
+        if isinstance(error, Refused):
+            return NoAnswer(f"refused by the provider: {self.redactor.text(str(error))}")
+        self._fail(ProviderError(self.redactor.text(str(error))))
+        return Halted()
+
+    def _lose(self, key: str, tokens: int, usd: float, cause: str) -> None:
+        self._usage["lost"] += 1
+        self._usage["lost_tokens"] += tokens
+        self._usage["lost_usd"] += usd
+        self.writer.lose(key, tokens, usd, cause)
 
     def _price(self, batch: list[tuple[str, Request]]) -> Price:
         if len(batch) == 1:
@@ -372,10 +433,7 @@ class Engine:
         if cause in ("answer", "busy"):
             self._alive = time.perf_counter()
         if billed:
-            self._usage["lost"] += 1
-            self._usage["lost_tokens"] += lost[0]
-            self._usage["lost_usd"] += lost[1]
-            self.writer.lose(batch[0][0], *lost, cause)
+            self._lose(batch[0][0], *lost, cause)
         return cause, after
 
     async def _pause(self, attempt: int, after: float | None, said: str) -> None:
@@ -420,8 +478,7 @@ class Engine:
         usage["cost_usd"] += response.cost_usd
         if reused:
             usage["reused"] += 1
-            if isinstance(self.purse, OwnPurse):
-                self.purse.spend(response.tokens_in + response.tokens_out, response.cost_usd)
+            self.purse.reused(response)
 
     def _tell(self, *, last: bool = False) -> None:
         if self.progress is None:
@@ -430,23 +487,8 @@ class Engine:
         if now - self._told < _TELL and not last:
             return
         self._told = now
-        self.progress("generate", self.done, self.total, note=self._note(now))
-
-    def _note(self, now: float) -> str:
-        """Rate, cost, failures and the time left, as one line."""
-        usage = self._usage
-        fresh, seconds = usage["answers"] - usage["reused"], now - self._begun
-        parts = [f"{fresh / seconds:.1f} calls/s"] if fresh and seconds > 0 else []
-        if usage["cost_usd"] or usage["lost_usd"]:
-            parts.append(f"{usage['cost_usd'] + usage['lost_usd']:.4g} USD")
-        if self.failed:
-            parts.append(f"{self.failed:,} failed")
-        if usage["throttled"]:
-            parts.append(f"{usage['throttled']:.0f} told to wait")
-        if self.total and self.done and seconds > 0:
-            left = (self.total - self.done) * seconds / self.done
-            parts.append(f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left")
-        return " · ".join(parts)
+        said = note(self.usage(), now - self._begun, self.done, self.total)
+        self.progress("generate", self.done, self.total, note=said)
 
     def usage(self) -> Usage:
         """What was done so far."""

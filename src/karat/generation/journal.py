@@ -108,8 +108,10 @@ class Journal:
             raise InputError(f"{path}: no such journal; name a calls.sqlite")
         before = len(self)
         self._seen.fill()
-        self.connection.execute("ATTACH DATABASE ? AS other", (str(path),))
+        attached = False
         try:
+            self.connection.execute("ATTACH DATABASE ? AS other", (str(path),))
+            attached = True
             self.connection.execute("INSERT OR IGNORE INTO answers SELECT * FROM other.answers")
             self.connection.execute(
                 "INSERT INTO lost SELECT * FROM other.lost WHERE NOT EXISTS (SELECT 1 FROM lost AS own "
@@ -118,7 +120,8 @@ class Journal:
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path}: is no journal of calls ({error}); name a calls.sqlite") from None
         finally:
-            self.connection.execute("DETACH DATABASE other")
+            if attached:
+                self.connection.execute("DETACH DATABASE other")
         return len(self) - before
 
     def __len__(self) -> int:

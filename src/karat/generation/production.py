@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from karat import records, registry
 from karat.generation.base import Draft, Progress, Provider, Request, Response, Sample
-from karat.generation.calls import run
-from karat.generation.engine import Engine
 from karat.generation.generated import Rejected
 from karat.generation.journal import Journal
 from karat.generation.limits import Limits, Usage
 from karat.generation.plan import PlanRow
-from karat.generation.scenes import Outcome, RowScene, play
+from karat.generation.redaction import Redactor
+from karat.generation.scenes import Outcome
+from karat.generation.shards import Setting, play_here, play_split, workers_of
 from karat.generation.tasks import Task
 from karat.records import LINEAGE, Records
 
@@ -65,6 +65,7 @@ class Production:
     progress: Progress | None = None
     usage: Usage = field(default_factory=Usage)
     human: Records | None = None
+    executor: Any = None
     stopped: str = ""
     rows: list[PlanRow] = field(default_factory=list)
     kept: dict[str, tuple[Outcome, tuple[Draft, ...]]] = field(default_factory=dict)
@@ -97,35 +98,22 @@ class Production:
         self, pending: list[tuple[int, PlanRow]], attempt: int, pool: Sequence[Sample]
     ) -> dict[str, Outcome]:
         limits = replace(self.limits, spent=self.usage)
-        outcomes: dict[str, Outcome] = {}
+        setting = Setting(self.task, self.recipe, self.provider, limits, attempt, self.repairs, pool)
+        workers = workers_of(self.executor)
+        if workers > 1 or self.apart:
+            self.store.hide = Redactor(getattr(self.provider, "secrets", ())).bytes
+            played = play_split(setting, pending, self.store, self.executor, workers, self.progress)
+        else:
+            played = play_here(setting, pending, self.store, self.progress)
+        self.usage, self.stopped = self.usage.plus(played.usage), played.stopped
+        for identity, outcome in played.outcomes.items():
+            self.answered[identity] = (*self.answered.get(identity, ()), *outcome.responses)
+        return played.outcomes
 
-        async def work() -> Engine:
-            engine = Engine(self.provider, self.store, limits, progress=self.progress, total=len(pending))
-            async with engine:
-
-                async def one(job: tuple[int, PlanRow]) -> None:
-                    index, row = job
-                    scene = RowScene(
-                        engine,
-                        self.task,
-                        row,
-                        index=index,
-                        attempt=attempt,
-                        repairs=self.repairs,
-                        pool=pool,
-                    )
-                    outcome = await play(self.recipe, scene)
-                    outcomes[row.id] = outcome
-                    self.answered[row.id] = (*self.answered.get(row.id, ()), *outcome.responses)
-                    if all(draft.reason for draft in outcomes[row.id].drafts):
-                        engine.failed += 1
-
-                await engine.drive(pending, one)
-            return engine
-
-        engine = run(work)
-        self.usage, self.stopped = self.usage.plus(engine.usage()), engine.stopped
-        return outcomes
+    @property
+    def apart(self) -> bool:
+        """Whether even one worker works elsewhere, as those of a cluster do."""
+        return self.executor is not None and not getattr(self.executor, "one_machine", True)
 
     def _checked(self, outcomes: list[Outcome]) -> dict[str, str]:
         """Reasons by record id, from all checks; a record that one drops is not shown to the next."""

@@ -7,7 +7,7 @@ import math
 from typing import Protocol
 
 from karat.errors import BadSetting
-from karat.generation.base import Price
+from karat.generation.base import Price, Response
 
 
 class Purse(Protocol):
@@ -21,6 +21,9 @@ class Purse(Protocol):
 
     def settle(self, price: Price, tokens: int, usd: float) -> None:
         """The call ended: what was set aside is free again, and this was spent."""
+
+    def reused(self, response: Response) -> None:
+        """Count an answer that was paid for by an earlier run of the same plan."""
 
 
 class OwnPurse:
@@ -38,9 +41,13 @@ class OwnPurse:
         self._waiting: list[asyncio.Future[None]] = []
 
     def spend(self, tokens: int, usd: float) -> None:
-        """Count what was spent without a reservation, as for answers that the journal has."""
+        """Count what was spent."""
         self.tokens += tokens
         self.usd += usd
+
+    def reused(self, response: Response) -> None:
+        """Count an answer of the journal against the caps."""
+        self.spend(response.tokens_in + response.tokens_out, response.cost_usd)
 
     def fits(self, price: Price) -> bool:
         """True when a call can be paid for even if all that flies costs the most it can."""
@@ -54,16 +61,24 @@ class OwnPurse:
 
     async def reserve(self, price: Price) -> str:
         """Set aside the price of a call, or say why it cannot be paid."""
-        while not self.fits(price):
-            if not self._flying:
-                return self._reason(price)
+        while True:
+            reply = self.take(price)
+            if reply is None:
+                return ""
+            if reply:
+                return reply
             change = asyncio.get_running_loop().create_future()
             self._waiting.append(change)
             await change
+
+    def take(self, price: Price) -> str | None:
+        """Set aside at once (None), or say why not; empty: what flies may yet leave something."""
+        if not self.fits(price):
+            return "" if self._flying else self._reason(price)
         self._flying += 1
         self._flying_usd += 0.0 if math.isnan(price.usd) else price.usd
         self._flying_tokens += price.tokens
-        return ""
+        return None
 
     def settle(self, price: Price, tokens: int, usd: float) -> None:
         """Free what was set aside and count what was spent."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from karat import registry
 from karat.errors import BadSetting, BudgetSpent, InputError
+from karat.executors.base import session
 from karat.generation import plan as planning
 from karat.generation.base import AskAll, Learning, Plot, Progress, Provider, Request, Response, Sample
 from karat.generation.calls import call, spent
@@ -54,6 +55,7 @@ def generate(
     plan: Path | None = None,
     dry_run: bool = False,
     sample: int = 0,
+    executor: Any = None,
     journal: Path | None = None,
     progress: Progress | None = None,
 ) -> Generated:
@@ -87,6 +89,7 @@ def generate(
     plan: a plan file to follow, as written by an earlier run and edited since.
     dry_run: plan and price, but make nothing.
     sample: with dry_run: make so many rows after all, and price the plan by them; they are kept.
+    executor: splits the plan over workers, under one budget, one rate limit and one journal.
     journal: folder for the plan, the answers and trained models; the same call again continues there.
     Raises BudgetSpent at a cap; what was answered is in the journal, and the same call goes on from it.
     """
@@ -128,6 +131,7 @@ def generate(
             progress,
             usage,
             seen,
+            executor,
         )
         plot = Plot(chosen, n, seed, seen, items, sampling=sampling)
         numbers = {"temperature": temperature, "top_p": top_p}
@@ -220,17 +224,11 @@ def _carried_out(
 ) -> Generated:
     """Call for all rows of the plan. Raises BudgetSpent at a cap, with what there is in a file."""
     pool: Sequence[Sample] = samples_of(work.human)
-    while True:
-        work.make(rows, pool)
-        if work.stopped:
-            break
-        made = work.samples() if len(work.rows) < base.estimate.rows else []
-        try:
-            rows, _ = rounds.send(made)
-        except StopIteration:
-            break
-        pool = [*samples_of(work.human), *made]
-        _append_plan(work.rows, rows, base.plan_path)
+    if work.executor is not None:
+        with session(work.executor):  # workers stay from one round to the next
+            _rounds_done(work, base, rows, rounds, pool)
+    else:
+        _rounds_done(work, base, rows, rounds, pool)
     plan = tuple(work.rows)
     made_records = work.records(base.model, base.recipe, base.saw)
     result = replace(
@@ -248,6 +246,23 @@ def _carried_out(
             left = f" ({len(made_records):,} records so far: {path})"
         raise BudgetSpent(work.stopped + left)
     return result
+
+
+def _rounds_done(
+    work: Production, base: Generated, rows: tuple[PlanRow, ...], rounds: Any, pool: Sequence[Sample]
+) -> None:
+    """Work on the rows of each round, and plan the next by what came of them."""
+    while True:
+        work.make(rows, pool)
+        if work.stopped:
+            break
+        made = work.samples() if len(work.rows) < base.estimate.rows else []
+        try:
+            rows, _ = rounds.send(made)
+        except StopIteration:
+            break
+        pool = [*samples_of(work.human), *made]
+        _append_plan(work.rows, rows, base.plan_path)
 
 
 def _kept_plan(rows: tuple[PlanRow, ...], journal: Path | None) -> str:

@@ -1,0 +1,171 @@
+"""A plan split over workers: what a worker is given, does and gives back. Knows no provider, no executor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from karat.errors import KaratError, ProviderError
+from karat.executors.base import session
+from karat.generation.base import Progress, Provider, Sample
+from karat.generation.calls import run
+from karat.generation.engine import Engine
+from karat.generation.gate import Rates
+from karat.generation.journal import Journal
+from karat.generation.limits import Limits, Usage
+from karat.generation.office import Address, Desk, Office
+from karat.generation.plan import PlanRow
+from karat.generation.purse import OwnPurse
+from karat.generation.scenes import Outcome, RowScene, play
+from karat.generation.tasks import Task
+
+Job = tuple[int, PlanRow]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is the same for all rows of a pass."""
+
+    task: Task
+    recipe: Any
+    provider: Provider
+    limits: Limits
+    attempt: int
+    repairs: int
+    pool: Sequence[Sample] = ()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some rows of a plan for one worker, and where its office is."""
+
+    setting: Setting
+    jobs: tuple[Job, ...]
+    address: Address
+
+
+@dataclass(frozen=True)
+class Played:
+    """What rows came to, what it cost, and why calling ended early (fatal: for good)."""
+
+    outcomes: dict[str, Outcome]
+    usage: Usage = field(default_factory=Usage)
+    stopped: str = ""
+    fatal: str = ""
+
+
+async def perform(engine: Engine, setting: Setting, jobs: Sequence[Job]) -> dict[str, Outcome]:
+    """Work on rows with an engine."""
+    outcomes: dict[str, Outcome] = {}
+
+    async def one(job: Job) -> None:
+        index, row = job
+        scene = RowScene(
+            engine,
+            setting.task,
+            row,
+            index=index,
+            attempt=setting.attempt,
+            repairs=setting.repairs,
+            pool=setting.pool,
+        )
+        outcomes[row.id] = await play(setting.recipe, scene)
+        if all(draft.reason for draft in outcomes[row.id].drafts):
+            engine.failed += 1
+
+    await engine.drive(jobs, one)
+    return outcomes
+
+
+def play_here(setting: Setting, jobs: Sequence[Job], store: Journal, progress: Progress | None) -> Played:
+    """Work on rows in this process."""
+
+    async def work() -> Played:
+        engine = Engine(setting.provider, store, setting.limits, progress=progress, total=len(jobs))
+        async with engine:
+            outcomes = await perform(engine, setting, jobs)
+        return Played(outcomes, engine.usage(), engine.stopped)
+
+    return run(work)
+
+
+def play_shard(shard: Shard) -> Played:
+    """Work on rows in a worker: purse and journal are in the office, the provider is asked from here."""
+
+    async def work() -> Played:
+        desk = Desk(shard.address)
+        engine = Engine(
+            shard.setting.provider, Journal(None), shard.setting.limits, total=len(shard.jobs), desk=desk
+        )
+        outcomes: dict[str, Outcome] = {}
+        try:
+            async with engine:
+                outcomes = await perform(engine, shard.setting, shard.jobs)
+        except ProviderError as error:  # what was answered is in the journal; the run says it once
+            return Played(outcomes, engine.usage(), engine.stopped, str(error))
+        return Played(outcomes, engine.usage(), engine.stopped)
+
+    return run(work)
+
+
+def play_split(
+    setting: Setting,
+    jobs: Sequence[Job],
+    store: Journal,
+    executor: Any,
+    workers: int,
+    progress: Progress | None,
+) -> Played:
+    """Split rows over an executor's workers, under one purse, one rate and one journal.
+
+    The rows of a worker are spread over the plan, so that all classes come on in step. A worker that died is
+    run again by executors that can, and finds in the journal what it had answered.
+    """
+    limits, count = setting.limits, max(1, min(workers, len(jobs)))
+    spent = limits.spent
+    purse = OwnPurse(
+        limits.max_usd,
+        limits.max_tokens,
+        usd=spent.cost_usd + spent.lost_usd,
+        tokens=spent.tokens_in + spent.tokens_out + spent.lost_tokens,
+    )
+    rates = Rates(limits.requests_per_minute, limits.tokens_per_minute)
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress("generate", done, len(jobs), note=f"{count} workers · {purse.usd:.4g} USD")
+
+    own = _shared(setting, count)
+    with session(executor):
+        host = str(getattr(executor, "host", "127.0.0.1"))
+        with Office(store, purse, rates, host=host, done=tell) as office:
+            shards = [Shard(own, tuple(jobs[i::count]), office.address) for i in range(count)]
+            parts: list[Played] = list(executor.map(play_shard, shards))
+    usage, outcomes = Usage(), {}
+    for part in parts:
+        usage = usage.plus(part.usage)
+        outcomes.update(part.outcomes)
+    paid = ("answers", "reused", "tokens_in", "tokens_out", "cost_usd")
+    usage = replace(usage, **{name: getattr(office.usage, name) for name in paid})
+    fatal = next((part.fatal for part in parts if part.fatal), "")
+    if fatal:
+        raise ProviderError(fatal)
+    return Played(outcomes, usage, next((part.stopped for part in parts if part.stopped), ""))
+
+
+def _shared(setting: Setting, workers: int) -> Setting:
+    """The setting with each worker's part of the calls at a time."""
+    share = max(1, -(-setting.limits.concurrency // workers))
+    return replace(setting, limits=replace(setting.limits, concurrency=share))
+
+
+def workers_of(executor: Any) -> int:
+    """How many workers an executor has; 1: this process."""
+    import os
+
+    if executor is None:
+        return 1
+    if not hasattr(executor, "map"):
+        raise KaratError(f"{executor!r} is no executor; name local:workers=N or ray")
+    return int(getattr(executor, "workers", 1)) or os.cpu_count() or 1
