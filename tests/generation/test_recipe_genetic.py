@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from scripted import Scripted
@@ -12,6 +12,7 @@ from scripted import Scripted
 from karat import registry
 from karat.errors import InputError
 from karat.generation.base import Plot, Sample, Slot
+from karat.generation.constraints import Constraint
 from karat.generation.recipes.genetic import GENES
 from karat.generation.tasks import Attribute, Label, Task
 
@@ -133,3 +134,11 @@ def test_a_class_with_one_record_cannot_have_children() -> None:
     """The class and the cure are named."""
     with pytest.raises(InputError, match="two human records of each class, and 'x' has 1"):
         slots(pool=POOL[:1])
+
+
+def test_children_keep_to_the_constraints_of_the_task() -> None:
+    """What may not go together is neither inherited together nor mutated into."""
+    rule = Constraint(forbid={"tone": ("cold", "dry"), "place": ("attic", "yard")})
+    task = replace(TASK, constraints=(rule,))
+    assert any(not rule.holds("x", slot.attributes) for slot in slots(n=60)), "without it they do meet"
+    assert all(rule.holds("x", slot.attributes) for slot in slots(n=60, task=task))

@@ -11,6 +11,7 @@ import pytest
 from karat import registry
 from karat.errors import InputError
 from karat.generation.base import Plot, Slot
+from karat.generation.constraints import Constraint
 from karat.generation.recipes.persona import FACETS, invented, read_people, shares_met
 from karat.generation.tasks import Attribute, Label, Task
 
@@ -134,3 +135,14 @@ def test_other_attributes_are_requirements() -> None:
     for slot in slots(n=10, task=task):
         assert f"Tone: {slot.attributes['tone']}." in slot.messages[0].content
         assert "persona" in slot.attributes
+
+
+def test_who_may_go_with_what_is_left_to_the_sampler() -> None:
+    """Constraints and joint shares that speak of the persona are kept to."""
+    people = Attribute("persona", ("a nurse", "a judge"))
+    tone = Attribute("tone", ("dry", "warm"))
+    rule = Constraint(forbid={"persona": ("a judge",), "tone": ("warm",)})
+    task = Task("complaint", (Label("a"),), attributes=(people, tone), constraints=(rule,))
+    found = slots(n=12, task=task)
+    assert {"a nurse", "a judge"} == {slot.attributes["persona"] for slot in found}
+    assert all(rule.holds("a", slot.attributes) for slot in found)

@@ -117,3 +117,12 @@ def test_what_cannot_be_translated_is_said(task: Any, message: str) -> None:
     """A missing language and other data are named in one line."""
     with pytest.raises(InputError, match=message):
         plotted(task=task)
+
+
+def test_languages_of_the_task_are_used_and_settings_go_before_them() -> None:
+    """source_language and target_language name both sides; into=... and out_of=... replace them."""
+    task = Task("sentence", type="translation", source_language="Danish", target_language="Dutch")
+    assert "from Danish into Dutch" in plotted(task=task)[0].messages[0].content
+    assert "from Danish into Greek" in plotted("translate:into=Greek", task=task)[0].messages[0].content
+    back = plotted("translate:direction=back", task=task)[0].messages[0].content
+    assert "from Dutch into Danish" in back

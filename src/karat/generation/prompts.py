@@ -37,7 +37,7 @@ def class_line(task: Task, label: str | None) -> str:
 
 def apart_line(task: Task, label: str | None) -> str:
     """The sentence that keeps a class apart from its neighbours; empty where the task names none."""
-    others = [other for other in getattr(task, "neighbours", {}).get(label or "", ()) if other != label]
+    others = [other for other in task.neighbours.get(label or "", ()) if other != label]
     if not label or not others:
         return ""
     return f'It clearly belongs to "{label}" and not to {listed([quoted(o) for o in others], "or")}.'
@@ -83,7 +83,12 @@ def parts(task: Task) -> str:
     """The fields that an answer has, each with what it is."""
     if task.schema:
         return ", ".join(task.schema.get("properties", {}))
-    told = (f"{name}: {_FIELDS[name]}" if name in _FIELDS else name for name in fields_of(task))
+    known = dict(_FIELDS)
+    if task.source_language:
+        known["source"] = f"a sentence in {task.source_language}"
+    if task.target_language:
+        known["target"] = f"its translation into {task.target_language}"
+    told = (f"{name}: {known[name]}" if name in known else name for name in fields_of(task))
     return f"({'; '.join(told)})"
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from karat.errors import BadSetting, InputError
 from karat.generation.base import Draft, Message, Plot, Scene, Slot, check_number
 from karat.generation.pool import items_of, of_task, turns
-from karat.generation.prompts import class_line, is_plain, wishes
+from karat.generation.prompts import apart_line, class_line, is_plain, wishes
 from karat.generation.steps import plain, refused
 from karat.generation.tasks import Task
 
@@ -93,6 +93,7 @@ class Continue:
             f"Here is the beginning of one {task.domain}. Go on from where it stops, in the same language "
             "and manner, and bring it to its end.",
             class_line(task, label),
+            apart_line(task, label),
             *wishes(task),
             "Answer with the continuation alone, without the beginning.",
             f"\n{head}",

@@ -127,14 +127,20 @@ def _inherited(
     for turn, name in enumerate(names[len(mutated) :]):
         kept[turn % 2].append(name)
         value = parents[turn % 2].attributes.get(name)
-        if name in own and value is not None:
+        if name in own and value is not None and _allowed(task, label, {**values, name: value}):
             values[name] = value
     for name in mutated:
         if name in own:
             had = {parent.attributes.get(name) for parent in parents}
-            fresh = [value for value in own[name].of(label) if value not in had]
-            values[name] = drawn.choice(fresh or list(own[name].of(label)))
+            may = [v for v in own[name].of(label) if _allowed(task, label, {**values, name: v})]
+            fresh = [value for value in may if value not in had] or may
+            if fresh:
+                values[name] = drawn.choice(fresh)
     return kept, mutated, values
+
+
+def _allowed(task: Task, label: str | None, values: Mapping[str, str]) -> bool:
+    return all(constraint.holds(label, values) for constraint in task.constraints)
 
 
 def _asked(

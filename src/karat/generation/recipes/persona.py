@@ -87,6 +87,11 @@ class Persona:
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """The usual rows, each as a person; within each class the people are of the wanted shares."""
         own = next((a for a in plot.task.attributes if a.name == PERSONA and not self.path), None)
+        bound = {name for one in plot.task.constraints for name in one.names()}
+        bound |= {name for one in plot.task.joint for name in one.attributes}
+        if own is not None and PERSONA in bound:
+            yield from plan.slots(plot, self)  # what goes with whom is the sampler's matter
+            return
         # The sampler would rather not repeat a value; here it is the shares that count.
         others = tuple(a for a in plot.task.attributes if a.name != PERSONA)
         slots = list(plan.slots(replace(plot, task=replace(plot.task, attributes=others)), self))

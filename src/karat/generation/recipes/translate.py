@@ -25,9 +25,10 @@ _TYPES = ("translation", "text", "classification")
 class Translate:
     """Translate texts word for word as given, or texts that the model writes first where none are given.
 
-    into: the target language (empty: the language of the task). out_of: the source language, if it is to
-    be named. direction: forward (items are sources) or back (items are in the target language, and their
-    sources are made). Text and classification tasks get the translation as their text; labels stay.
+    into: the target language (empty: that of the task). out_of: the source language, if it is to be
+    named (empty: that of the task). direction: forward (items are sources) or back (items are in the
+    target language, and their sources are made). Text and classification tasks get the translation as
+    their text; labels stay.
     """
 
     into: str = ""
@@ -49,11 +50,15 @@ class Translate:
                 f"recipe 'translate' makes records of the types {', '.join(_TYPES)} without a schema; the "
                 f"task is of type {plot.task.type}"
             )
-        if self.direction == "back" and not self.out_of:
-            raise InputError("recipe 'translate' translates back into no language; say which: out_of=...")
-        if not (self.into or plot.task.language):
+        read, written = self._languages(plot.task)
+        if self.direction == "back" and not written:
             raise InputError(
-                "recipe 'translate' has no target language; give into=... or language in the task"
+                "recipe 'translate' translates back into no language; give out_of=... or source_language in "
+                "the task"
+            )
+        if not (read if self.direction == "back" else written):
+            raise InputError(
+                "recipe 'translate' has no target language; give into=... or target_language in the task"
             )
         if plot.items is None:
             for slot in plan.slots(plot, self):
@@ -75,8 +80,9 @@ class Translate:
 
     def _languages(self, task: Task) -> tuple[str, str]:
         """The language that is read and the one that is written."""
-        into = self.into or task.language
-        return (into, self.out_of) if self.direction == "back" else (self.out_of, into)
+        into = self.into or task.target_language or task.language
+        out_of = self.out_of or task.source_language
+        return (into, out_of) if self.direction == "back" else (out_of, into)
 
     def _asked(self, task: Task, text: str) -> tuple[Message, ...]:
         read, written = self._languages(task)
