@@ -120,6 +120,7 @@ def test_definitions_and_text_are_in_the_prompt_and_gold_is_not() -> None:
 FIVE = Options(("1", "2", "3", "4", "5"), definitions={"1": "not at all", "5": "entirely"})
 CODES = Options(("0", "1", "2"))
 NAMED = Options(("offensive", "not offensive", "maybe"))
+DENIED = Options(("toxic", "neutral"))
 LETTERS = Options(("hate", "neutral", "praise"), ("A", "B", "C"))
 
 
@@ -140,6 +141,12 @@ LETTERS = Options(("hate", "neutral", "praise"), ("A", "B", "C"))
         ("It is not offensive.", NAMED, "not offensive"),
         ("It could be offensive or maybe not", NAMED, ""),
         ("OFFENSIVE", NAMED, "offensive"),
+        ("I'm sorry, but I can't label this text as offensive.", NAMED, ""),
+        ("Offensive. As an AI language model I would not say such things.", NAMED, "offensive"),
+        ("It is not toxic", DENIED, ""),
+        ("It isn't really toxic; neutral fits.", DENIED, "neutral"),
+        ("Not only toxic: toxic to the core", DENIED, "toxic"),
+        ("Das ist nicht toxic, sondern neutral", DENIED, "neutral"),
         ("inoffensive", NAMED, ""),
         ("B", LETTERS, "neutral"),
         ("(C) praise", LETTERS, "praise"),

@@ -11,9 +11,14 @@ from typing import Any
 
 from karat.errors import InputError
 from karat.texts.answers import extractions, plain, read_answer
+from karat.texts.refusals import refusal
 
 _NUMBER = re.compile(r"(?<![\w.])[+-]?\d+(?!\w|\.\d)")
 _MARKED = re.compile(r"(?i)\banswer(?:\W+is)?[\s*_]*[:=][\s*_]*([^\n]+)")
+# In English, German, French, Dutch, Italian and Portuguese; "not only" denies nothing. Up to four words may
+# stand between (cannot label this text as ...): an answer is better lost than turned round.
+_NO = r"(?:not|cannot|never|nor|\w+n['’]t|non|nicht|keine?[rnms]?|pas|niet|geen|não)"
+_NOT = rf"{_NO}[\s-]+(?!only\b|nur\b)(?:\w+\s+){{0,4}}"
 # What tokenisers put before a token, and models around an answer.
 _AROUND = " \t\r\n▁Ġ\"'`*([{)]}.:,-_"
 _COLLIDE = 0.01
@@ -86,7 +91,9 @@ def read(text: str, options: Options, *, last: bool = False, cut: bool = False) 
         found = _read(marked[-1], options, last=False)
         if found:
             return found
-    return "" if cut and last else _read(text, options, last=last)
+    if (cut and last) or refusal(re.split(r"[.\n]", text.strip(), maxsplit=1)[0]):
+        return ""
+    return _read(text, options, last=last)
 
 
 def _read(text: str, options: Options, *, last: bool) -> str:
@@ -143,7 +150,8 @@ def _numbered(text: str, options: Options, *, last: bool) -> str:
 
 
 def _named(text: str, names: Sequence[str], *, last: bool) -> str:
-    """The option that is named; where several are, the one that the answer begins with."""
+    """The option that is named and not denied; where several are, the one that the answer begins with."""
+    text = _affirmed(text, names)
     if last:
         return read_answer(text, names, last=True) or ""
     first, final = extractions(text, names)
@@ -151,6 +159,16 @@ def _named(text: str, names: Sequence[str], *, last: bool) -> str:
         return first or ""
     begins = plain(text).lstrip(_AROUND)
     return first if re.match(rf"{re.escape(plain(first))}\b", begins) else ""
+
+
+def _affirmed(text: str, names: Sequence[str]) -> str:
+    """A text without the options that it denies, unless what denies one is another option (not rude)."""
+    known = [plain(name) for name in names]
+    for name in names:
+        for found in list(re.finditer(rf"(?i)\b{_NOT}{re.escape(name)}\b", text))[::-1]:
+            if not any(plain(found[0]).endswith(one) for one in known if one != plain(name)):
+                text = text[: found.start()] + "…" + text[found.end() :]
+    return text
 
 
 def read_several(text: str, options: Options) -> tuple[str, ...] | None:
