@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from scripted import Scripted, samples
 
 from karat import records, registry
 from karat.generation.base import Draft, Plot, Sample, Slot
+from karat.generation.pool import words_of
 from karat.generation.tasks import Label, Task
 
 HUMAN = records.from_rows(
@@ -136,3 +138,17 @@ def test_rounds_add_up(n: int) -> None:
     """At most 200 a round, and four rounds at least where there are so many rows."""
     sizes = registry.make("recipes", "self_instruct").rounds(n)
     assert n == sum(sizes) and 1 <= min(sizes) and max(sizes) <= 200 and len(sizes) >= min(n, 3)
+
+
+def test_instructions_of_people_pass_the_gate_and_changed_copies_do_not(data_dir: Path) -> None:
+    """No seed of Self-Instruct is too like an earlier one; each with two words added is too like itself."""
+    seeds = samples(records.read(data_dir / "self_instruct" / "seed_tasks.jsonl.gz", datatype="instruction"))
+    recipe = registry.make("recipes", "self_instruct")
+    assert (175, {}) == (len(seeds), recipe.sift(seeds, []))
+    long = [s for s in seeds if len(words_of(s.fields["prompt"])) >= 6]
+    changed = [
+        Sample(f"copy of {s.id}", "", fields={"prompt": f"Please {s.fields['prompt']} now"}) for s in long
+    ]
+    found = recipe.sift(changed, seeds)
+    assert len(long) > 150 and len(found) == len(long)
+    assert all(why.endswith(f"with {name.removeprefix('copy of ')}") for name, why in found.items())
