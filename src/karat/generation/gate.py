@@ -173,11 +173,13 @@ class Gate:
 
     def _wait(self, now: float, tokens: float) -> float:
         """Seconds until the next call may start; infinite: until something happens."""
-        probing = self._pace.held and self._inflight < self._window.most
-        if self._inflight >= self._window.limit and not probing:
-            if self._pace.rate is not None:
-                self._pace.idle(now)
-            return self._window.widen(now, self._inflight)
+        if self._inflight >= self._window.limit:
+            if not (self._pace.held and self._inflight < self._window.most):
+                if self._pace.rate is not None:
+                    self._pace.idle(now)
+                return self._window.widen(now, self._inflight)
+            if (beyond := self._pace.beyond - now) > 0:
+                return beyond
         wait = 0.0
         if self._breaker.shut:
             wait = self._breaker.wait(now)
@@ -274,7 +276,8 @@ class Gate:
     def _refused(self, now: float, granted: _Pass, after: float | None) -> None:
         """The server said that there are too many calls: too many at a time, or too many a second?"""
         by_rate = self._pace.by_rate
-        if self._adaptive and not self._pace.probed(granted.serial):
+        probe = self._pace.probed(granted.serial)  # speaks only against the limit, which it may have passed
+        if self._adaptive and (not probe or self._window.proved(granted.others)):
             by_rate = not self._window.refused(now, granted.began, granted.burst)
         self._pace.refused(now, granted.began, granted.serial, after, self._serial, by_rate=by_rate)
 

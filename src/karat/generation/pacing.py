@@ -16,6 +16,7 @@ _LISTEN = 0.06  # seconds; that long the server is listened to before there are 
 _DOUBLING = 0.08  # seconds, in which the number of calls doubles at the start
 _FEWEST = 3  # less cannot be told from a server that wants calls apart; the pace finds that
 _MANY_SLOW = 0.25  # of the calls that timed out, from which the window is narrowed
+_TRIAL = 1.0  # seconds between two trials where answers take longer
 _MOST_PATIENCE = 64.0  # windows of answers between two trials of one call more
 
 # ------------------------------------------------------------------------- how many a second
@@ -23,6 +24,7 @@ _ROW = 3  # refusals one after the other, with which the server is believed to r
 _ALMOST_ALL = 0.8  # of a row of calls
 _FIRST_PROBE = 0.01  # seconds after the last refusal
 _NEXT_PROBE = 0.35  # of the time since then
+_BEYOND = 0.25  # seconds from the last refusal until a probe may go beyond the window
 _LONGEST_PROBE = 5.0  # seconds between two probes
 _BELIEVED = 0.25  # seconds without an answer, after which Retry-After holds for all
 _LEAST = 8.0  # calls a second, the least first guess: to guess too much costs three refusals
@@ -77,7 +79,7 @@ class Window:
     def widen(self, now: float, inflight: int) -> float:
         """The window is full: let it grow if it is still opening; seconds until there is room."""
         if not self._opening:
-            return math.inf
+            return self._try(now, inflight)
         if self._since < 0:
             self._since = now + _LISTEN
         if now > self._since:
@@ -104,12 +106,26 @@ class Window:
         if self.limit < self.most and not self._opening:
             self._count += 1
             if self._count >= self.limit * self._patience:
-                self._count = 0
-                if self._raised:  # and nothing was refused since
-                    self._patience = max(1.0, self._patience / 2)
-                self._raised, self._raised_at = True, now
-                self.limit = min(self.most, self.limit + self._step)
-                self._step *= 2
+                self._raise(now)
+
+    def _try(self, now: float, inflight: int) -> float:
+        """Answers may take minutes, refusals do not: now and then one more is tried before any answer."""
+        if self.limit >= self.most:
+            return math.inf
+        due = self._raised_at + self._patience * _TRIAL
+        if now < due:
+            return due - now
+        if self._raised:
+            self._proved[0] = max(self._proved[0], self.limit - 1)
+        self._raise(now)
+        return 0.0 if self.limit > inflight else _TRIAL
+
+    def _raise(self, now: float) -> None:
+        if self._raised:  # and nothing was refused since
+            self._patience = max(1.0, self._patience / 2)
+        self._raised, self._raised_at, self._count = True, now, 0
+        self.limit = min(self.most, self.limit + self._step)
+        self._step *= 2
 
     def refused(self, now: float, began: float, burst: Burst) -> bool:
         """The server said "too many"; whether this is for too many at a time."""
@@ -135,9 +151,13 @@ class Window:
             self._at_a_time, self.limit = 0.2, self.most
             return False
         self.limit = left
-        self._raised = False
+        self._raised, self._raised_at = False, now
         self._count, self._step, self._cut = 0, 1, now
         return True
+
+    def proved(self, others: int) -> bool:
+        """Whether calls with more others in the air were answered lately."""
+        return others < 0.9 * max(self._proved)
 
     def disprove(self) -> None:
         """A call was let in beyond the limit: refusals do not come from too many at a time."""
@@ -171,6 +191,7 @@ class Pace:
         self._next = 0.0
         # refusals in a row, by the number of the call
         self._low, self._high, self._row, self._low_began = 0, 0, 0, 0.0
+        self._run = (0, 0, 0)
         self._delay = 0.05  # seconds that a refusal takes: running mean
         self._refused, self._refused_at, self._cut_at = 0, -math.inf, -math.inf
         self._searching, self._grown = False, 0.0
@@ -186,6 +207,11 @@ class Pace:
     def active(self) -> bool:
         """Whether calls may have to wait."""
         return self.held or self.rate is not None
+
+    @property
+    def beyond(self) -> float:
+        """When a probe may go beyond the window; if it is let in, calls at a time are not what is limited."""
+        return self._mark + _BEYOND
 
     def turn(self, now: float, last: int) -> None:
         """To be called about once a second: what is measured shall not be old."""
@@ -260,17 +286,24 @@ class Pace:
             self._heed(now)
             return
         self._count_row(now, began, serial)
-        if self._row >= max(_ROW, _ALMOST_ALL * (self._high - self._low + 1)):
+        if self._run[2] >= _ROW or self._row >= max(_ROW, _ALMOST_ALL * (self._high - self._low + 1)):
             self._hold(now, began, last)
         elif by_rate and began >= self._cut_at:
             self._slow_down(now, last)
 
     def _count_row(self, now: float, began: float, serial: int) -> None:
         if self._row == 0:
+            self._run = (0, 0, 0)
             self._low, self._high, self._low_began = serial, serial, began
         self._row += 1
         self._low, self._high = min(self._low, serial), max(self._high, serial)
         self._low_began = min(self._low_began, began)
+        run = self._run
+        self._run = run = (
+            (min(run[0], serial), max(run[1], serial), run[2] + 1) if run[2] else (serial, serial, 1)
+        )
+        if run[2] < _ALMOST_ALL * (run[1] - run[0] + 1):
+            self._run = (serial, serial, 1)
         missing = self._row < _ALMOST_ALL * (self._high - self._low + 1)
         if missing and now - self._low_began > 1.5 * self._delay + 0.01:  # they were not refused
             self._low, self._high, self._row, self._low_began = serial, serial, 1, began
