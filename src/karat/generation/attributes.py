@@ -12,11 +12,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
+from karat.errors import InputError
+from karat.generation.constraints import Joint
 from karat.generation.tasks import Attribute, Task
 from karat.records import Records
+
+_Name = TypeVar("_Name")
 
 LENGTH, STYLE, TOPIC = "length", "style", "topic"
 
@@ -132,9 +137,62 @@ def _by_label(values: Sequence[str | None], labels: Sequence[str], even: bool) -
     )
 
 
-def _shares(counts: Mapping[str, int]) -> dict[str, float]:
+def _shares(counts: Mapping[_Name, float]) -> dict[_Name, float]:
     total = sum(counts.values())
     return {value: count / total for value, count in counts.items()}
+
+
+def targets(
+    task: Task,
+    human: Records,
+    *,
+    by_label: bool = False,
+    joint: tuple[str, str] | None = None,
+    smoothing: float = 0.0,
+) -> Task:
+    """The task with the shares of human records as its targets: of labels and of attribute values.
+
+    The values are those in the records' lineage; one that humans never have is then never drawn, unless
+    `smoothing` counts each value so many times more. by_label: shares within each class (few records make
+    them coarse). joint: two attributes whose pairs of values are to come as often as in the human records.
+    Raises InputError where the records carry none of the attribute's values.
+    """
+    rows = [json.loads(text) if text else {} for text in human.lineage("attributes")]
+    labels = [str(label) for label in human.labels() or []] or [""] * len(rows)
+    found = []
+    for attribute in task.attributes:
+        own = Counter(
+            (label, row[attribute.name]) for label, row in zip(labels, rows) if attribute.name in row
+        )
+        every = {label: attribute.of(label) for label in task.label_names or ("",)}
+        counts = {
+            label: {v: own[label, v] + smoothing for v in values if own[label, v] + smoothing > 0}
+            for label, values in every.items()
+        }
+        total: Counter[str] = Counter()
+        for of_label in counts.values():
+            total.update(of_label)
+        if not total or not any(own[key] for key in own if key[1] in total):
+            raise InputError(
+                f"{human.path}: no record has a value of attribute {attribute.name!r} in its lineage; find "
+                "the attributes of the records first"
+            )
+        if by_label or attribute.by_label:
+            shares = {label: _shares(of_label) for label, of_label in counts.items() if of_label}
+            found.append(replace(attribute, weights={}, weights_by_label=shares))
+        else:
+            weights = _shares({v: total[v] for v in attribute.values if total[v]})
+            found.append(replace(attribute, weights=weights, weights_by_label={}))
+    seen = Counter(label for label in labels if label in task.label_names)
+    pairs: tuple[Joint, ...] = task.joint
+    if joint is not None:
+        both = Counter((row[joint[0]], row[joint[1]]) for row in rows if joint[0] in row and joint[1] in row)
+        listed = tuple((a, b, share) for (a, b), share in sorted(_shares(both).items()))
+        pairs = (*(one for one in pairs if one.attributes != joint), Joint(joint, listed))
+    order = {name: seen[name] for name in task.label_names if seen[name]}
+    return replace(
+        task, attributes=tuple(found), shares=_shares(order) if order else task.shares, joint=pairs
+    )
 
 
 def length_values(texts: Sequence[str], buckets: int) -> list[str]:

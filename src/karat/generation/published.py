@@ -53,10 +53,15 @@ class Published:
     declared: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_published(
+def read_published(folder: str | os.PathLike[str], *, catch_all: bool = True, domain: str = "") -> Task:
+    """Read the folder of one data set as a task; `survey` tells what was broken, too."""
+    return survey(folder, catch_all=catch_all, domain=domain).task
+
+
+def survey(
     folder: str | os.PathLike[str], *, catch_all: bool = True, domain: str = "", neighbours: int = 5
 ) -> Published:
-    """Read the folder of one data set.
+    """Read the folder of one data set, with all that was noticed.
 
     catch_all: end each list of a class with "Others ...", as the paper's program does; else none has it.
     domain: what is written (default: known for the eight published sets). neighbours: the most of a class.
@@ -85,7 +90,7 @@ def read_tree(folder: str | os.PathLike[str], *, catch_all: bool = True) -> dict
     found = sorted(path.parent for path in Path(folder).rglob("label.txt"))
     if not found:
         raise InputError(f"{folder}: no label.txt below it; name a folder with published attributes")
-    return {path.name: read_published(path, catch_all=catch_all) for path in found}
+    return {path.name: survey(path, catch_all=catch_all) for path in found}
 
 
 class _Reader:

@@ -17,8 +17,9 @@ Mode = Literal["covering", "independent"]
 
 # So many rows are built at a time, of which the best is taken; and so many unused ones are looked at.
 _BUILT, _LOOKED = 8, 384
-# So many of the last rows are held back, to be mended where a quota was missed.
-_HELD, _TRIES = 512, 900
+# So many of the last rows are held back, to be mended where a quota was missed; and after so many exchanges
+# that did not help they are let go.
+_HELD, _TRIES = 512, 1500
 # So many cells of pair tables are kept; of larger pairs only those that met are known.
 _CELLS = 4_000_000
 # What a pair is worth that never met, and one that met once (twice: half of that), beside a value that is one
@@ -168,9 +169,13 @@ def _exchange(
     """Where exchanging one value will not do, exchange whole rows: a walk on which no miss grows."""
     changed = 0
     columns = range(len(ledger.counts))
-    for turn in range(_TRIES if held and not unused.few(0) else 0):
+    best_so_far, since = np.inf, 0
+    while held and not unused.few(0):
         excess = [count - full for count, full in zip(ledger.counts, ledger.quota, strict=True)]
-        if max(map(np.max, excess)) < 1:
+        missed = sum(float(np.abs(of_values).sum()) for of_values in excess)
+        since = 0 if missed < best_so_far else since + 1
+        best_so_far = min(missed, best_so_far)
+        if max(map(np.max, excess)) < 1 or since > _TRIES:
             break
         rows = np.array(held, dtype=np.int64)
         worse = np.flatnonzero(np.sum([excess[j][rows[:, j]] > 0 for j in columns], axis=0))
@@ -181,7 +186,7 @@ def _exchange(
         place = int(worse[lost.argmin()])
         old, others = held[place], unused.some(4 * _LOOKED)
         change = generator.random(len(others)) * 0.3
-        if 3 * turn < _TRIES:
+        if 5 * since < _TRIES:
             change = change / 15 - ledger.met_by(others, 0) * 0.02
         for j in columns:
             lack = excess[j][old[j]]
