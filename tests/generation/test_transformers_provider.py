@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import pickle
 from collections import Counter
 from dataclasses import replace
@@ -46,9 +47,8 @@ def plain(tiny_folder: Path) -> Any:
     """Tokenizer and model, used without any of karat's code."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(tiny_folder), AutoModelForCausalLM.from_pretrained(
-        tiny_folder
-    ).eval()
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder).eval().requires_grad_(False)
+    return AutoTokenizer.from_pretrained(tiny_folder), model
 
 
 def chat_ids(plain: Any, text: str) -> list[int]:
@@ -194,6 +194,15 @@ def test_a_model_without_a_chat_template_goes_on_from_the_text(tmp_path: Path) -
     )
 
 
+def begin_template(folder: Path, words: str) -> None:
+    """Put words in front of a model's chat template."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = words + tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+
+
 def test_a_template_without_a_system_turn_gets_it_with_the_first_words(
     tmp_path: Path, tiny_folder: Path
 ) -> None:
@@ -201,9 +210,7 @@ def test_a_template_without_a_system_turn_gets_it_with_the_first_words(
     import shutil
 
     folder = shutil.copytree(tiny_folder, tmp_path / "gemma-like")
-    template = folder / "chat_template.jinja"
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
-    template.write_text(refusing + template.read_text("utf-8"), "utf-8")
+    begin_template(folder, "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}")
     own = registry.make("providers", f"transformers:path={folder}")
     both = (Message("system", "Be brief."), Message("user", PROMPTS[0]))
     merged = asked("Be brief.\n\n" + PROMPTS[0], temperature=0)
@@ -221,8 +228,7 @@ def test_identity_follows_files_and_settings(tmp_path: Path, tiny_folder: Path) 
     base = f"transformers:path={folder}"
     names = [registry.make("providers", base + more).identity for more in ("", ",dtype=bfloat16", ",top_k=5")]
     assert names[0] == registry.make("providers", base + ",batch_size=3").identity, "batches change no answer"
-    template = folder / "chat_template.jinja"
-    template.write_text(template.read_text("utf-8") + " ", "utf-8")
+    begin_template(folder, " ")
     names.append(registry.make("providers", base).identity)
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -230,6 +236,23 @@ def test_identity_follows_files_and_settings(tmp_path: Path, tiny_folder: Path) 
     weights.write_bytes(bytes(content))
     names.append(registry.make("providers", base).identity)
     assert 5 == len(set(names))
+
+
+def test_a_models_own_taste_is_no_hidden_setting(tmp_path: Path, tiny_folder: Path, provider: Any) -> None:
+    """What a model's generation_config.json prefers (penalties, top_k) changes no answer; our top_k does."""
+    import shutil
+
+    folder = shutil.copytree(tiny_folder, tmp_path / "penalised")
+    taste = {"repetition_penalty": 3.0, "top_k": 1, "temperature": 0.1, "do_sample": True, "max_length": 22}
+    (folder / "generation_config.json").write_text(json.dumps(taste), "utf-8")
+    rows = [asked(PROMPTS[i % 2], str(i), seed=i) for i in range(6)]
+    plain_texts = [a.text for a in ask(provider, *rows)]
+    assert plain_texts == [
+        a.text for a in ask(registry.make("providers", f"transformers:path={folder}"), *rows)
+    ]
+    likeliest = [a.text for a in ask(provider, *(replace(row, temperature=0) for row in rows))]
+    assert likeliest == [a.text for a in ask(replace(provider, top_k=1), *rows)]
+    assert likeliest != plain_texts
 
 
 def test_dtype_and_device_are_those_asked_for(tiny_folder: Path) -> None:
