@@ -17,7 +17,7 @@ from karat.errors import BadSetting
 from karat.generation import sampler
 from karat.generation.attributes import targets
 from karat.generation.constraints import Constraint, Joint
-from karat.generation.draws import draws
+from karat.generation.draws import draws, label_sets
 from karat.generation.spaces import Space
 from karat.generation.tasks import Attribute, Label, Task
 from karat.records import from_rows
@@ -246,6 +246,29 @@ AGES = Task(
         Constraint(given={"label": ("well",), "age": ("70",)}, then={"style": ("a", "b")}),
     ),
 )
+
+
+def test_label_sets_have_the_wanted_sizes_and_shares() -> None:
+    """Rows have as many labels as asked, labels come by their shares at every stage, and all pairs meet."""
+    names = tuple("abcdef")
+    task = Task(
+        "note",
+        tuple(map(Label, names)),
+        multi_label=True,
+        cardinality={1: 0.5, 2: 0.3, 3: 0.2},
+        shares={"a": 0.3, "b": 0.3, "c": 0.1, "d": 0.1, "e": 0.1, "f": 0.1},
+    )
+    rows = label_sets(task, 200, seed=5)
+    assert {1: 100, 2: 60, 3: 40} == {size: sum(len(r) == size for r in rows) for size in (1, 2, 3)}
+    assert all(len(set(row)) == len(row) for row in rows)
+    for n in (50, 200):
+        total = sum(map(len, rows[:n]))
+        for name in names:
+            assert abs(sum(name in row for row in rows[:n]) - task.shares[name] * total) <= 4
+    met = {frozenset(pair) for row in rows for pair in pairs_of(row, 2)}
+    assert 15 == len(met)
+    assert rows == label_sets(task, 200, seed=5)
+    assert [("x",)] * 3 == label_sets(Task("note", (Label("x"),)), 3, seed=0)
 
 
 @pytest.mark.parametrize("mode", ["covering", "independent"])

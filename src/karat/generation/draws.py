@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from karat.errors import BadSetting
 from karat.generation.constraints import Joint, clauses
-from karat.generation.sampler import Mode, combinations
+from karat.generation.sampler import Mode, combinations, quotas
 from karat.generation.spaces import Space
 from karat.generation.tasks import Task
 
@@ -72,6 +74,39 @@ def draws(
     return (
         {name: v[i] for name, v, i in zip(offered.names, offered.values, row, strict=True)} for row in numbers
     )
+
+
+def label_sets(task: Task, n: int, *, seed: int) -> list[tuple[str, ...]]:
+    """The labels of each of n rows: one, or of a multi-label task several, the first being `label`.
+
+    As many rows as the task's cardinality says have so many labels (default: one), spread over the run; each
+    label comes as often as its share, and the pairs of labels vary.
+    """
+    names = task.label_names
+    if not names:
+        return [()] * n
+    wanted = task.cardinality if task.multi_label and task.cardinality else {1: 1.0}
+    counts = quotas(wanted, n)
+    turns = sorted(((turn + 0.5) / count, size) for size, count in counts.items() for turn in range(count))
+    share = np.array([task.shares.get(name, 0.0) if task.shares else 1.0 for name in names])
+    share /= share.sum()
+    generator = np.random.default_rng(seed)
+    came, together = np.zeros(len(names)), np.zeros((len(names), len(names)))
+    rows = []
+    for _, size in turns:
+        behind = share * (came.sum() + size) - came + 0.1 * generator.random(len(names))
+        behind[share == 0] = -np.inf
+        chosen: list[int] = []
+        for _ in range(min(size, int((share > 0).sum()))):
+            # A label that was seldom beside those chosen goes before one that often was.
+            best = int((behind - together[chosen].sum(axis=0) / (1 + len(rows)) ** 0.5).argmax())
+            chosen.append(best)
+            behind[best] = -np.inf
+        for label in chosen:
+            came[label] += 1
+            together[label, chosen] += 1
+        rows.append(tuple(names[i] for i in chosen))
+    return rows
 
 
 def _joint(
