@@ -92,7 +92,7 @@ def label_sets(task: Task, n: int, *, seed: int) -> list[tuple[str, ...]]:
     share /= share.sum()
     generator = np.random.default_rng(seed)
     came, together = np.zeros(len(names)), np.zeros((len(names), len(names)))
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for _, size in turns:
         behind = share * (came.sum() + size) - came + 0.1 * generator.random(len(names))
         behind[share == 0] = -np.inf
