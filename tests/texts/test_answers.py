@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from karat.texts.answers import extractions, read_answer
+from karat.texts.answers import extractions, read_answer, read_label
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,29 @@ def test_two_parsers() -> None:
     assert ("yes", "no") == extractions("yes and no", ("yes", "no"))
     assert ("yes", "yes") == extractions("Yes.", ("yes", "no"))
     assert (None, None) == extractions("?", ("yes", "no"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Card lost", "card_lost"),
+        ("**top_up**.", "top_up"),
+        ('```json\n{"label": "top_up"}\n```', "top_up"),
+        ("It is no transfer, though it looks like one.\nLabel: card_lost", "card_lost"),
+        ("Answer: I am not sure. The class is: transfer", "transfer"),
+        ("The customer asks for a transfer.", "transfer"),
+        ("card_lost or top_up", None),
+        ("transfers", None),
+        ("", None),
+    ],
+)
+def test_a_label_is_read_only_where_it_is_plain(text: str, expected: str | None) -> None:
+    """Alone, in JSON, behind "Label:", or as the only one named; two labels are none, nor is half a word."""
+    assert expected == read_label(text, ("card_lost", "top_up", "transfer"))
+
+
+def test_labels_of_scripts_without_blanks() -> None:
+    """A Chinese label stands within a sentence without blanks around it; marks are a part of a name."""
+    assert "正面" == read_label("这段评论的情感是正面的。", ("正面", "负面"))
+    assert "C++" == read_label("The language is C++, not C.", ("C++", "Java"))
+    assert "very good" == read_label("very good", ("good", "very good"))
