@@ -122,6 +122,10 @@ class Refused(Exception):
     """A provider will never answer this one request (too long, filtered); others may go on."""
 
 
+Answered = Response | Exception
+"""What stands for one request in the answer to a batch."""
+
+
 class Provider(Protocol):
     """Answers requests. Raises Retryable, Refused (one request) or errors.ProviderError (all of them).
 
@@ -142,8 +146,12 @@ class Provider(Protocol):
     def concurrency(self) -> int:
         """The most calls of `complete` at a time."""
 
-    async def complete(self, requests: Sequence[Request]) -> list[Response]:
-        """Answer requests, in their order."""
+    async def complete(self, requests: Sequence[Request]) -> Sequence[Answered]:
+        """Answer requests, in their order.
+
+        Of a batch, some may be answered and others not: in the place of an answer stands then the Retryable,
+        Refused or errors.ProviderError that would have been raised for it alone.
+        """
 
 
 @runtime_checkable

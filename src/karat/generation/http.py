@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -50,8 +50,10 @@ class Line:
             WeakKeyDictionary()
         )
 
-    async def post(self, url: str, headers: Mapping[str, str], data: bytes) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], data: bytes | BinaryIO) -> Answer:
         """Post and read the whole answer, whatever its status; redirects are not followed.
+
+        What is large is given as a file, of which a piece at a time is sent.
 
         Raises Retryable where nothing whole came back, and ProviderError where nothing ever will.
         """
@@ -67,7 +69,9 @@ class Line:
         if session is not None:
             await session.close()
 
-    async def _ask(self, method: str, url: str, headers: Mapping[str, str], data: bytes | None) -> Answer:
+    async def _ask(
+        self, method: str, url: str, headers: Mapping[str, str], data: bytes | BinaryIO | None
+    ) -> Answer:
         import aiohttp
 
         session = self._sessions.get(asyncio.get_running_loop()) or self._open(url)

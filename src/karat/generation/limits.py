@@ -59,3 +59,19 @@ class Limits:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise BadSetting(f"{name}={value} must be more than 0; leave it out for none")
+
+
+def note(usage: Usage, seconds: float, done: int, total: int) -> str:
+    """Rate, cost, failures and the time left of a run of so many seconds, as one line."""
+    fresh = usage.answers - usage.reused
+    parts = [f"{fresh / seconds:.1f} calls/s"] if fresh and seconds > 0 else []
+    if usage.cost_usd or usage.lost_usd:
+        parts.append(f"{usage.cost_usd + usage.lost_usd:.4g} USD")
+    if usage.failed:
+        parts.append(f"{usage.failed:,} failed")
+    if usage.throttled:
+        parts.append(f"{usage.throttled:,} told to wait")
+    if total and done and seconds > 0:
+        left = (total - done) * seconds / done
+        parts.append(f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left")
+    return " · ".join(parts)
