@@ -281,8 +281,15 @@ def _load(shelf: str, point: EntryPoint) -> type[Any]:
     return part
 
 
+_HINTS: dict[Any, dict[str, Any]] = {}
+
+
 def _hints(part: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(part)
+    # Read again for every prompt and every answer otherwise, which takes longer than the rest of it.
+    found = _HINTS.get(part)
+    if found is None:
+        found = _HINTS[part] = typing.get_type_hints(part)
+    return found
 
 
 def _type_name(annotation: Any) -> str:

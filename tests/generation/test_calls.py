@@ -18,8 +18,8 @@ import pytest
 from karat import errors
 from karat.generation.base import Message, Price, Refused, Request, Response, Retryable
 from karat.generation.calls import call
-from karat.generation.limits import Limits
 from karat.generation.journal import Journal, export
+from karat.generation.limits import Limits
 
 PROGRAM = Path(__file__).with_name("killed.py")
 
@@ -126,7 +126,8 @@ def test_busy_answers_are_tried_again_and_hopeless_ones_reported() -> None:
 
 def test_a_dead_server_ends_the_run_in_one_line() -> None:
     """When call after call fails for good, the run stops and says so instead of asking on for hours."""
-    script: dict[str, list[BaseException]] = {f"r{i}": [Retryable("down", after=0.0, cause="server")] * 9 for i in range(200)}
+    down = Retryable("down", after=0.0, cause="server")
+    script: dict[str, list[BaseException]] = {f"r{i}": [down] * 9 for i in range(200)}
     provider = Scripted(script)
     with pytest.raises(errors.ProviderError, match=r"scripted gave no answer .*\(down\)"):
         call(provider, requests(200), journal=Journal(None), limits=Limits(retries=1, wait=0.001))

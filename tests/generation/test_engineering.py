@@ -19,7 +19,7 @@ from karat.records import Records
 
 NAMES = ("rain", "snow", "wind", "dogs")
 TASK = Task("weather and pet note", tuple(Label(name, f"about {name}") for name in NAMES))
-# Values that suit another class as well; eight for `rain`, which is more than the five that the paper allowed.
+# Values that suit another class as well; eight for `rain`: the paper allowed five.
 PLANTED = {"rain": {f"rain topic {i}": "snow" for i in range(8)}, "snow": {"snow topic 3": "wind"}}
 
 
@@ -204,3 +204,26 @@ def test_a_model_that_answers_nonsense_is_named(tmp_path: Path) -> None:
         attributes(TASK, provider=Oracle(), values=0)
     with pytest.raises(errors.BadSetting, match="learns to write"):
         attributes(TASK, provider="embedded")
+
+
+def test_values_of_several_classes_are_merged() -> None:
+    """A value that two classes have is theirs together; one that names a class is out."""
+    topic = Attribute(
+        "subtopic",
+        by_label={
+            "rain": ("Thunder", "Heavy snow", "drizzle"),
+            "wind": ("thunder", "gust"),
+            "snow": ("drift",),
+        },
+    )
+    task = Task(
+        "note", tuple(Label(name) for name in ("rain", "wind", "snow")), multi_label=True, attributes=(topic,)
+    )
+    found = attributes(task, provider=Oracle(), values=1, neighbours=0, filter=False)
+    merged = found.task.attribute("subtopic")
+    assert merged is not None
+    assert {"thunder"} <= {value.casefold() for value in merged.of("rain")} & {
+        value.casefold() for value in merged.of("wind")
+    }
+    assert "Heavy snow" not in merged.of("rain") and "Heavy snow" in merged.gone("rain")
+    assert any("classes a value" in note for note in found.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,31 @@ def test_attributed_without_attributes_or_human_data_says_what_to_give() -> None
     """There is nothing to sweep, so the cure is named."""
     with pytest.raises(errors.InputError, match=r"no attributes.*--human"):
         registry.make("recipes", "attributed").enrich(Task("note", (Label("x"),)), None, 0)
+
+
+def test_rows_of_a_multi_label_task_name_all_their_classes() -> None:
+    """Sizes as wanted, every class in the prompt, neighbours kept out."""
+    task = Task(
+        "news item",
+        (Label("sport", "games"), Label("money"), Label("law")),
+        multi_label=True,
+        cardinality={1: 0.5, 2: 0.5},
+        neighbours={"sport": ("law", "money")},
+    )
+    rows = planning.make_plan(task, registry.make("recipes", "simple"), 40)
+    sizes = [len(row.material["labels"]) for row in rows]
+    assert (20, 20) == (sizes.count(1), sizes.count(2))
+    for row in rows:
+        labels = row.material["labels"]
+        assert row.label == labels[0]
+        assert all(f'"{label}"' in row.prompt[-1].content for label in labels)
+        assert ("at once" in row.prompt[-1].content) == (len(labels) == 2)
+    attributed = planning.make_plan(
+        replace(task, attributes=(Attribute("tone", ("calm", "loud")),)),
+        registry.make("recipes", "attributed"),
+        40,
+    )
+    alone = next(row for row in attributed if row.material["labels"] == ["sport"])
+    assert 'and not to "law" or "money"' in alone.prompt[-1].content
+    both = next(row for row in attributed if set(row.material["labels"]) == {"sport", "law"})
+    assert 'and not to "money"' in both.prompt[-1].content

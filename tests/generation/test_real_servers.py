@@ -155,17 +155,14 @@ def test_the_most_tokens_and_stop_texts(server: RealServer) -> None:
     assert ("length", 3) == (short.finish_reason, short.tokens_out)
     assert whole.text.startswith(short.text)
     at = min(i for i in (whole.text.find(" the "), whole.text.find(" still")) if i >= 0)
-    assert whole.text[:at] == cut.text[:at]
-    assert len(cut.text) < len(whole.text)
-    if server.cuts_stop:
-        assert whole.text[:at] == cut.text
+    assert whole.text[:at] == cut.text
 
 
 def test_an_unknown_model_is_one_line(server: RealServer) -> None:
     """A server that knows its model's name refuses another in a line that names it."""
     if not server.pins_model:
         pytest.skip(f"{server.name} {server.version} answers to any name")
-    with pytest.raises((ProviderError, Refused)) as caught:
+    with pytest.raises(ProviderError) as caught:
         ask(provider(server, model="no-such-model"), asked("x"))
     assert "no-such-model" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -190,6 +187,13 @@ def test_an_answer_follows_a_schema(server: RealServer) -> None:
         assert {"title", "n"} == set(found)
         assert len(found["title"]) <= 12
         assert isinstance(found["n"], int)
+
+
+def test_a_server_that_knows_no_schema_is_asked_in_a_weaker_way(server: RealServer) -> None:
+    """A request with a schema gets its answer, whatever the server makes of the schema."""
+    own = provider(server)
+    wanted = [asked("Say it.", schema=SCHEMA, seed=i) for i in range(2)]
+    assert all(answer.text for answer in ask(own, *wanted))
 
 
 def run(seen: RealServer, recipe: Any, **more: Any) -> Any:

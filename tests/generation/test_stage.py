@@ -184,7 +184,7 @@ def test_other_data_types_are_parsed_from_json_and_checked() -> None:
 def test_refusals_are_told_from_texts_that_say_sorry(text: str, reason: str) -> None:
     """Only an answer that begins as a refusal is one; no character inside a text is changed."""
     parsed = parsing.parse(Response("r", text), TASK)
-    assert reason == parsed.reason
+    assert reason == parsed.reason.split(":")[0]
     if not reason:
         assert text == parsed.fields["text"]
 

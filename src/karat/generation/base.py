@@ -241,6 +241,7 @@ class Sample:
     attributes: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
     human: bool = True
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -304,9 +305,11 @@ class Recipe(Protocol):
     `enrich(task, human, seed) -> (task, human)`: find attributes in human records before planning.
     `prepare(task, human, ask, seed) -> task`: make calls before planning; `ask` is None in a dry run.
     `compose(plot) -> Iterator[Slot]`: plan its rows itself (`plan.slots(plot, recipe)` gives the usual ones).
+    `sift(made, pool) -> dict[str, str]`: after a round, the records that are dropped, by id, and why.
+    `calls(slot) -> int`: the most calls that a row makes, for prices.
     `rounds(n) -> tuple[int, ...]`: plan in rounds, each knowing in `plot.pool` what the earlier ones made.
     `async write(scene) -> Sequence[Draft]`: make several calls for one row, or several records of one answer.
-    `needs`: {"human"} or {"items"}, where it cannot work without.
+    `needs`: {"human"} or {"items"}, where it cannot work without. `types`: the data types that it can make.
     """
 
     uses_attributes: ClassVar[bool]

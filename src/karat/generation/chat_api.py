@@ -24,7 +24,7 @@ MaxTokens = Literal["max_tokens", "max_completion_tokens"]
 
 _NO = re.compile(
     r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not permitted|not allowed|extra|invalid"
-    r"|does not|doesn't|must contain|not available|not enabled|unavailable|not implemented",
+    r"|does not|doesn't|must contain|input should be|not available|not enabled|unavailable|not implemented",
     re.IGNORECASE,
 )
 _STRUCTURE = re.compile(
@@ -162,6 +162,8 @@ def read(
     if text is None:
         raise _unreadable(f"no text (finish_reason {reason!r})", data)
     tokens_in, tokens_out, cost = _usage(whole.get("usage"), request, text)
+    for stop in request.stop:  # some servers (transformers serve) leave it standing at the end
+        text = text.partition(stop)[0]
     if rates is not None and cost is None:
         cost = rates.cost(tokens_in, tokens_out)
     logprob: float | None = None
@@ -308,7 +310,7 @@ def failure(status: int, headers: Mapping[str, str], data: bytes, *, model: str,
     ):
         return ProviderError(f"{what}; set it to 1, which is what this model takes")
     if code == "model_not_found" or (
-        model in said and re.search(r"not exist|not found|unknown model|no such", said)
+        model in said and re.search(r"not exist|not found|unknown model|no such|pinned to", said)
     ):
         return ProviderError(f"{what}; name a model that the server has")
     return Refused(said or f"status {status}")

@@ -2,23 +2,177 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from karat.generation.production import Check
+from karat import registry
+from karat.errors import BadSetting
+from karat.generation import verification
+from karat.generation.asking import Asker
+from karat.generation.base import Learning, Sample
+from karat.generation.compliance import Compliance, Written, by_classifier, by_judge, by_rule, judge_requests
+from karat.generation.gates import Contamination, Novelty
+from karat.generation.limits import Limits, Usage
 from karat.generation.tasks import Task
 from karat.records import Records
+
+if TYPE_CHECKING:
+    from karat.generation.production import Candidate, Check, Production
+
+
+@dataclass
+class NoveltyCheck:
+    """Drops what is the same as, or nearly the same as, a human record or one that came before."""
+
+    novelty: Novelty
+    human: Records | None = None
+    name: str = "novelty"
+
+    def __post_init__(self) -> None:
+        if self.human is not None:
+            self.novelty.know(zip(self.human.ids, self.human.texts()))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The settings that decided."""
+        return {"threshold": self.novelty.threshold, "by": self.novelty.by}
+
+    def judge(self, candidates: Sequence[Candidate], production: Production) -> Mapping[str, str]:
+        """Drop by likeness, in the order of the plan."""
+        reasons = ((one.id, self.novelty.admit(one.id, one.text)) for one in candidates)
+        return {identity: reason for identity, reason in reasons if reason}
+
+
+@dataclass
+class ContaminationCheck:
+    """Drops what stands in the test records."""
+
+    contamination: Contamination
+    name: str = "contamination"
+
+    def judge(self, candidates: Sequence[Candidate], production: Production) -> Mapping[str, str]:
+        """Drop what holds a test record."""
+        reasons = ((one.id, self.contamination.admit(one.id, one.text)) for one in candidates)
+        return {identity: reason for identity, reason in reasons if reason}
+
+
+@dataclass
+class VerificationCheck:
+    """Drops records whose label (or preference) too few votes of another model confirm."""
+
+    provider: Any
+    task: Task
+    needed: int
+    asked: int
+    seed: int
+    name: str = "verification"
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def judge(self, candidates: Sequence[Candidate], production: Production) -> Mapping[str, str]:
+        """Ask for the votes, under the caps of the generation, and drop what they do not confirm."""
+        ask = Asker(
+            self.provider, production.store, _left(production.limits, production.usage), production.progress
+        )
+        if self.task.type == "preference":
+            pairs = [
+                verification.Pair(
+                    one.id,
+                    *(str(one.draft.fields.get(name, "")) for name in ("prompt", "chosen", "rejected")),
+                )
+                for one in candidates
+            ]
+            wanted = verification.pair_requests(pairs, self.task, votes=self.asked, seed=self.seed)
+            answers = ask(wanted)
+            verdicts = verification.read_pairs(
+                pairs, answers, votes=self.asked, needed=self.needed, seed=self.seed
+            )
+        else:
+            claims = [verification.Claim(one.id, one.text, one.label or "") for one in candidates]
+            wanted = verification.requests(claims, self.task, votes=self.asked, seed=self.seed)
+            verdicts = verification.read(claims, ask(wanted), self.task, votes=self.asked, needed=self.needed)
+        production.usage = production.usage.plus(ask.usage)
+        self._count(list(verdicts.values()))
+        return {identity: verdict.reason for identity, verdict in verdicts.items() if verdict.reason}
+
+    def _count(self, verdicts: Sequence[verification.Verdict]) -> None:
+        """Votes for the label, all votes, and for what the others were, over all records so far."""
+        told = self.facts or {"votes": 0, "agreed": 0, "unanswered": 0, "provider": self.provider.model}
+        told["votes"] += sum(one.asked for one in verdicts)
+        told["agreed"] += sum(one.agreed for one in verdicts)
+        told["unanswered"] += sum(vote is None for one in verdicts for vote in one.votes)
+        self.facts = told
+
+
+@dataclass
+class SiftCheck:
+    """What the recipe itself drops after a round, such as instructions that are not novel."""
+
+    recipe: Any
+    name: str = "recipe"
+
+    def judge(self, candidates: Sequence[Candidate], production: Production) -> Mapping[str, str]:
+        """Show the recipe what was made, beside all that it knows already."""
+        made = [
+            Sample(one.id, one.text, one.label, one.row.attributes, one.draft.fields, human=False)
+            for one in candidates
+        ]
+        known = {one.id: one for one in (*production.pool, *production.samples())}
+        found: Mapping[str, str] = self.recipe.sift(made, list(known.values()))
+        return found
 
 
 def checks_of(
     task: Task,
+    recipe: Any = None,
     *,
+    human: Records | None = None,
     test: Records | None = None,
     novelty: float | None = None,
     verify: Any = None,
-    votes: str = "2/3",
-    judge: Any = None,
+    votes: str = "",
     seed: int = 0,
 ) -> Sequence[Check]:
-    """The checks that settings ask for, the cheap ones first."""
-    return ()
+    """The checks that settings ask for, those that cost nothing first."""
+    found: list[Check] = [SiftCheck(recipe)] if hasattr(recipe, "sift") else []
+    if test is not None:
+        found.append(ContaminationCheck(Contamination(list(zip(test.ids, test.texts())))))
+    if novelty is not None:
+        found.append(NoveltyCheck(Novelty(novelty), human))
+    if verify is not None:
+        provider = registry.make("providers", verify)
+        if isinstance(provider, Learning):
+            raise BadSetting(
+                f"provider {registry.name_of(provider)!r} learns to write and cannot vote on labels; name "
+                "one that follows instructions"
+            )
+        if task.type != "preference" and len(task.labels) < 2:
+            raise BadSetting("verify confirms labels, but the task has fewer than two; leave it out")
+        pairs = task.type == "preference"
+        needed, asked = verification.quorum(votes or ("2/2" if pairs else "2/3"))
+        found.append(VerificationCheck(provider, task, needed, asked, seed))
+    return found
+
+
+def compliance_of(
+    written: Sequence[Written], task: Task, judge: Any, production: Production, seed: int
+) -> Compliance:
+    """How far records have the attributes that were asked for: by rule, by a judge, or by a classifier.
+
+    judge: None (rules only), "classifier", or a provider.
+    """
+    found = by_rule(written)
+    if judge is None or not written:
+        return found
+    if judge == "classifier":
+        return found.joined(by_classifier(written, seed=seed))
+    provider = registry.make("providers", judge)
+    ask = Asker(provider, production.store, _left(production.limits, production.usage), production.progress)
+    answers = ask(judge_requests(written, task, seed=seed))
+    production.usage = production.usage.plus(ask.usage)
+    return found.joined(by_judge(written, answers, seed=seed))
+
+
+def _left(limits: Limits, usage: Usage) -> Limits:
+    """The caps of a generation, with what it has spent counted against them."""
+    return replace(limits, spent=usage)

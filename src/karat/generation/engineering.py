@@ -21,6 +21,7 @@ from karat.generation.base import Learning, Progress
 from karat.generation.dimensions import Dimension, Filtered
 from karat.generation.journal import Journal
 from karat.generation.limits import Limits, Usage
+from karat.generation.merging import merge_values
 from karat.generation.tasks import Attribute, Task
 from karat.records import Records
 
@@ -197,15 +198,16 @@ def attributes(
 def _begun(task: Task | str | os.PathLike[str] | None, published: Path | None) -> tuple[Task, list[str]]:
     """The task to begin with; published lists are taken where it has no attributes of its own."""
     if published is not None:
-        from karat.generation.published import read_published
+        from karat.generation.published import survey
 
-        found = read_published(published)
+        surveyed = survey(published)
+        found, notes = surveyed.task, list(surveyed.warnings)
         if task is None:
-            return found, []
+            return found, notes
         own = task if isinstance(task, Task) else Task.from_toml(task)
         kept = own.attributes or found.attributes
         near = own.neighbours or found.neighbours
-        return replace(own, attributes=kept, neighbours=near, labels=own.labels or found.labels), []
+        return replace(own, attributes=kept, neighbours=near, labels=own.labels or found.labels), notes
     if task is None:
         raise InputError("no task; give a task file (--task), or published lists (--published DIR)")
     return (task if isinstance(task, Task) else Task.from_toml(task)), []
@@ -276,7 +278,8 @@ class _Work:
         for one in self.task.attributes:
             if one.by_label:
                 lists = {label: tuple(found[one.name, label]) for label in one.by_label}
-                filled.append(replace(one, by_label={k: self._without(one, k, v) for k, v in lists.items()}))
+                one = replace(one, by_label={k: self._without(one, k, v) for k, v in lists.items()})
+                filled.append(self._merged(one) if self.task.multi_label else one)
             elif (one.name, None) in found:
                 filled.append(replace(one, values=self._without(one, None, tuple(found[one.name, None]))))
             else:
@@ -285,6 +288,22 @@ class _Work:
         if empty:
             self.notes.append(f"no values were found for: {', '.join(empty)}; name some in the task file")
         self.task = replace(self.task, attributes=tuple(one for one in filled if one.name not in empty))
+
+    def _merged(self, one: Attribute) -> Attribute:
+        """Values that several classes have are theirs together; those that name another class are out."""
+        merged = merge_values(one.by_label)
+        spelt = {text.casefold(): text for values in one.by_label.values() for text in values}
+        removed = {label: dict(reasons) for label, reasons in one.removed_by_label.items()}
+        for value, reason in merged.removed.items():
+            for label, values in one.by_label.items():
+                if any(value == known.casefold() for known in values):
+                    removed.setdefault(label, {})[spelt.get(value, value)] = reason
+        kept = {label: tuple(spelt.get(v, v) for v in values) for label, values in merged.by_label().items()}
+        lists = {label: kept.get(label, ()) for label in one.by_label}
+        mean = sum(map(len, merged.labels.values())) / max(len(merged.labels), 1)
+        told = f"{len(merged.labels)} values for {len(one.by_label)} classes, {mean:.2f} classes a value"
+        self.notes.append(f"{one.name}: {told}")
+        return replace(one, by_label=lists, removed_by_label=removed)
 
     def _known(self, one: Attribute, label: str | None) -> tuple[str, ...]:
         """The values there are and those that were taken out earlier: neither is to come again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from karat.blocks import Block, Chart, Column, Commands, Example, Examples, Headline, Note, Section, Table
 from karat.errors import InputError, did_you_mean
 from karat.generation import attributes as finding
+from karat.generation.compliance import Compliance, Written
 from karat.generation.limits import Usage
 from karat.generation.plan import PlanRow
 from karat.generation.tasks import Task
@@ -66,6 +67,7 @@ class Generated:
     facts: dict[str, float] = field(default_factory=dict)
     dry_run: bool = False
     plan_path: str = ""
+    attributes_as_asked: Compliance = field(default_factory=Compliance)
     checks: tuple[dict[str, Any], ...] = ()
     """what was asked of finished records: name, how many were looked at and dropped, and more by check"""
 
@@ -159,6 +161,7 @@ class Generated:
             "generator": self.facts,
             "plan": self.plan_path,
             "checks": list(self.checks),
+            "attributes_as_asked": [vars(line) for line in self.attributes_as_asked.lines],
         }
 
     def _rows(self) -> dict[str, PlanRow]:
@@ -191,6 +194,8 @@ class Generated:
             ),
             self._table(),
         ]
+        if self.attributes_as_asked.lines:
+            blocks.append(self.attributes_as_asked.table())
         if not self.dry_run:
             blocks += self._examples()
         if self.plan_path:
@@ -291,6 +296,18 @@ def complies(rows: Mapping[str, PlanRow], identity: str, text: str) -> bool | No
     return None if asked is None else asked.hold(text)
 
 
+def written_of(result: Generated) -> list[Written]:
+    """The records as they were planned and as they came."""
+    rows = {row.id: row for row in result.plan}
+    labels: Sequence[str | None] = result.records.labels() or [None] * len(result.records)
+    found = []
+    for identity, text, label in zip(result.records.ids, result.records.texts(), labels):
+        row = _row_of(rows, identity)
+        if row is not None and row.attributes:
+            found.append(Written(identity, text, row.attributes, label))
+    return found
+
+
 def _tags(rows: Mapping[str, PlanRow], identity: str) -> tuple[str, ...]:
     row = _row_of(rows, identity)
     return () if row is None else tuple(row.attributes.values())
@@ -302,7 +319,18 @@ def _usd(value: float | None) -> str:
 
 def _kind(reason: str) -> str:
     """A reason without what is only about its row."""
-    return reason.split(":")[0] if reason.startswith(_OF_ROWS) else reason
+    return next((prefix for prefix in _OF_ROWS if reason.startswith(prefix)), reason)
 
 
-_OF_ROWS = ("refused by", "no answer", "nearly the same", "label not confirmed", "in the test data")
+_OF_ROWS = (
+    "refused by the provider",
+    "no answer",
+    "the model refused",
+    "the same text as test record",
+    "the same text as human record",
+    "the same text as",
+    "nearly the same text as human record",
+    "nearly the same text as",
+    "label not confirmed",
+    "preference not confirmed",
+)

@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any, Literal
 from karat import registry
 from karat.errors import BadSetting, InputError
 from karat.generation.base import Message, Plot, Recipe, Request, Slot
-from karat.generation.sampler import combinations, quotas
+from karat.generation.draws import draws, label_sets
+from karat.generation.sampler import quotas
 from karat.generation.tasks import Task
 
 Sampling = Literal["covering", "independent"]
@@ -136,7 +138,7 @@ def compose(
             prompt=tuple(slot.messages),
             temperature=temperature if slot.temperature is None else slot.temperature,
             top_p=top_p,
-            max_tokens=slot.max_tokens or answer_tokens,
+            max_tokens=slot.max_tokens or answer_tokens * max(1, slot.yields),
             material=dict(slot.material),
             schema=dict(slot.schema),
             parents=tuple(slot.parents),
@@ -152,6 +154,9 @@ def slots(plot: Plot, recipe: Recipe) -> Iterator[Slot]:
     The prompt is what the recipe's `messages` gives; a recipe that plans its own rows replaces it.
     """
     task = plot.task
+    if task.multi_label and task.labels:
+        yield from _several(plot, recipe)
+        return
     wanted = {name: task.shares.get(name, 0.0) for name in task.label_names} if task.shares else {}
     shares: dict[str | None, float] = {
         name: wanted.get(name, 1.0) if wanted else 1.0 for name in task.label_names
@@ -162,6 +167,18 @@ def slots(plot: Plot, recipe: Recipe) -> Iterator[Slot]:
     for _, _, label in heapq.merge(*turns, key=lambda one: one[:2]):
         attributes = next(queues[label])
         yield Slot(recipe.messages(task, label, attributes), label, attributes)
+
+
+def _several(plot: Plot, recipe: Recipe) -> Iterator[Slot]:
+    """Rows with several labels each; the first is `label`, and attributes are those of its class."""
+    task = plot.task
+    sets = label_sets(task, plot.n, seed=row_seed(plot.seed + plot.round, "labels"))
+    counts = Counter(labels[0] for labels in sets)
+    queues = {label: _combined(task, recipe, label, count, plot) for label, count in counts.items()}
+    for labels in sets:
+        attributes = next(queues[labels[0]])
+        whole, name = task.together(labels)
+        yield Slot(recipe.messages(whole, name, attributes), labels[0], attributes, {"labels": list(labels)})
 
 
 def _turns(place: int, label: str | None, count: int) -> Iterator[tuple[float, int, str | None]]:
@@ -176,17 +193,10 @@ def row_seed(seed: int, identity: str) -> int:
 
 def _combined(task: Task, recipe: Recipe, label: str | None, n: int, plot: Plot) -> Iterator[dict[str, str]]:
     """The attribute values of n rows of one class."""
-    used = [a for a in task.attributes if a.of(label)] if recipe.uses_attributes else []
-    values = [a.of(label) for a in used]
-    shares = [[a.shares(label)[v] for v in a.of(label)] for a in used]
-    # Zero shares are kept out: a value that nobody wants is not in the space.
-    for j, weights in enumerate(shares):
-        kept = [i for i, weight in enumerate(weights) if weight > 0]
-        values[j], shares[j] = tuple(values[j][i] for i in kept), [weights[i] for i in kept]
+    if not recipe.uses_attributes or not any(a.of(label) for a in task.attributes):
+        return ({} for _ in range(n))
     of_label = row_seed(plot.seed + plot.round, f"label {label}")
-    drawn = combinations([len(v) for v in values], n, seed=of_label, shares=shares, mode=plot.sampling)
-    for numbers in drawn:
-        yield {a.name: v[i] for a, v, i in zip(used, values, numbers)}
+    return draws(task, label, n, seed=of_label, mode=plot.sampling)
 
 
 def fingerprint(plan: Iterable[PlanRow]) -> str:
@@ -237,7 +247,7 @@ def read_plan(path: str | os.PathLike[str], task: Task) -> tuple[PlanRow, ...]:
             raise InputError(f"{where}: the id {identity!r} stands twice; rename one")
         ids.add(identity)
         label = found.get("label")
-        if task.labels and label not in task.label_names:
+        if task.labels and label not in task.label_names and not (label is None and found.get("material")):
             raise InputError(
                 f"{where}: label {label!r} is not of the task (it has: {', '.join(task.label_names)})"
             )

@@ -65,6 +65,7 @@ class Production:
     progress: Progress | None = None
     usage: Usage = field(default_factory=Usage)
     human: Records | None = None
+    items: Records | None = None
     executor: Any = None
     stopped: str = ""
     rows: list[PlanRow] = field(default_factory=list)
@@ -76,12 +77,14 @@ class Production:
 
     def __post_init__(self) -> None:
         self.limits = replace(self.limits, since=time.time())
+        self.pool: Sequence[Sample] = ()
         self.kind = registry.make("datatypes", self.task.type)
 
     def make(self, rows: Iterable[PlanRow], pool: Sequence[Sample] = ()) -> None:
         """Work on rows; those that came to nothing are drawn again, as often as `redraw` says."""
         begun = len(self.rows)
         self.rows += rows
+        self.pool = pool
         pending = list(enumerate(self.rows[begun:], begun))
         for attempt in range(self.redraw + 1):
             if not pending or self.stopped:
@@ -163,6 +166,7 @@ class Production:
                 outcome.row.attributes,
                 draft.fields,
                 human=False,
+                parents=(*outcome.row.parents, *draft.parents),
             )
             for outcome, drafts in self._in_order()
             for identity, draft in named(replace(outcome, drafts=drafts))
@@ -204,11 +208,20 @@ class Production:
         return tuple(sorted(self.rejected.values(), key=place))
 
     def records(self, model: str, spec: str, saw: tuple[str, ...]) -> Records:
-        """The kept records with their whole lineage; `raw` keeps the answer where cleaning changed it."""
+        """The kept records with their whole lineage; `raw` keeps the answer where cleaning changed it.
+
+        saw: what the generator was trained on; what it was shown for a row is added to that row.
+        """
+        shown = {
+            identity: source.fingerprint
+            for source in (self.human, self.items)
+            if source is not None
+            for identity in source.ids
+        }
         found = [
             one
             for outcome, drafts in self._in_order()
-            for one in _rows(replace(outcome, drafts=drafts), self.kind.label, model, spec, saw)
+            for one in _rows(replace(outcome, drafts=drafts), self.kind.label, model, spec, saw, shown)
         ]
         if not found:
             return no_records(self.task)
@@ -236,7 +249,12 @@ def no_records(task: Task) -> Records:
 
 
 def _rows(
-    outcome: Outcome, label_field: str | None, model: str, spec: str, saw: tuple[str, ...]
+    outcome: Outcome,
+    label_field: str | None,
+    model: str,
+    spec: str,
+    saw: tuple[str, ...],
+    shown: Mapping[str, str],
 ) -> Iterator[dict[str, Any]]:
     """The records of one row. What the row cost is shared out among its drafts, to the last token."""
     row, drafts = outcome.row, len(outcome.drafts)
@@ -252,8 +270,10 @@ def _rows(
         label = draft.label if draft.label is not None else row.label
         if label_field and label is not None:
             own[label_field] = label
+        if row.material.get("labels") and "labels" not in own:
+            own["labels"] = list(row.material["labels"])
         last = (draft.responses or outcome.responses)[-1] if draft.responses or outcome.responses else None
-        lineage = {
+        lineage: dict[str, Any] = {
             "source": "synthetic",
             "generator": (last.model if last is not None else "") or model,
             "recipe": spec,
@@ -264,9 +284,10 @@ def _rows(
             "tokens_out": _portion(tokens_out, drafts, number),
             "cost_usd": usd / drafts,
             "logprob": None if last is None else last.logprob,
-            "generator_saw": list(saw),
         }
         parents = (*row.parents, *draft.parents)
+        seen = (shown[one] for one in parents if one in shown)
+        lineage["generator_saw"] = list(dict.fromkeys([*saw, *seen]))
         if parents:
             lineage["parents"] = list(dict.fromkeys(parents))
         raw = draft.text if draft.text and own.get("text") != draft.text else None

@@ -32,7 +32,12 @@ def class_line(task: Task, label: str | None) -> str:
     if not label:
         return ""
     definition = task.definition(label)
-    return f'It belongs to the class "{label}"' + (f": {definition.rstrip('.')}." if definition else ".")
+    names = task.classes(label)
+    if len(names) > 1:
+        head = f"It belongs to all of the classes {listed([quoted(name) for name in names])} at once"
+    else:
+        head = f"It belongs to the class {quoted(label)}"
+    return head + (f": {definition.rstrip('.')}." if definition else ".")
 
 
 def apart_line(task: Task, label: str | None) -> str:
@@ -40,7 +45,8 @@ def apart_line(task: Task, label: str | None) -> str:
     others = [other for other in task.neighbours.get(label or "", ()) if other != label]
     if not label or not others:
         return ""
-    return f'It clearly belongs to "{label}" and not to {listed([quoted(o) for o in others], "or")}.'
+    own = listed([quoted(name) for name in task.classes(label)])
+    return f"It clearly belongs to {own} and not to {listed([quoted(o) for o in others], 'or')}."
 
 
 def attribute_lines(attributes: Mapping[str, str]) -> list[str]:

@@ -14,9 +14,9 @@ from karat.executors.base import session
 from karat.generation import plan as planning
 from karat.generation.base import AskAll, Learning, Plot, Progress, Provider, Request, Response, Sample
 from karat.generation.calls import call, spent
-from karat.generation.checks import checks_of
+from karat.generation.checks import checks_of, compliance_of
 from karat.generation.estimate import estimate, spread_rows
-from karat.generation.generated import Generated
+from karat.generation.generated import Generated, written_of
 from karat.generation.journal import Journal
 from karat.generation.limits import Limits, Usage
 from karat.generation.plan import PlanRow, Sampling
@@ -50,7 +50,7 @@ def generate(
     repairs: int = 1,
     novelty: float | None = None,
     verify: Any = None,
-    votes: str = "2/3",
+    votes: str = "",
     judge: Any = None,
     plan: Path | None = None,
     dry_run: bool = False,
@@ -84,8 +84,8 @@ def generate(
     repairs: how often the model is asked to mend an answer that is not of the wanted form.
     novelty: drop what is nearly the same as an earlier record: least Jaccard likeness, such as 0.7.
     verify: a provider that votes on the label of each record.
-    votes: how many of how many votes must confirm the label, such as 2/3.
-    judge: a provider that says whether each record has the attributes it was asked to have.
+    votes: how many of how many votes must confirm it: 2/3 for labels, 2/2 for preferences when not given.
+    judge: a provider (or: classifier) that says whether records have the attributes that were asked for.
     plan: a plan file to follow, as written by an earlier run and edited since.
     dry_run: plan and price, but make nothing.
     sample: with dry_run: make so many rows after all, and price the plan by them; they are kept.
@@ -105,59 +105,76 @@ def generate(
         max_seconds=max_seconds,
     )
     maker: Any = registry.make("recipes", recipe)
-    _check_needs(maker, human, items)
     chosen, seen = _task(task, human), human
-    enrich = getattr(maker, "enrich", None)
-    if enrich is not None:
-        chosen, seen = enrich(chosen, human, seed)
+    _check_needs(maker, chosen, human, items)
+    if hasattr(maker, "enrich"):
+        chosen, seen = maker.enrich(chosen, human, seed)
+    source, spec = _source(provider, chosen, seen, seed, dry_run, journal, progress)
+    store = Journal(journal / "calls.sqlite" if journal else None)
+    try:
+        chosen, usage = _prepared(maker, chosen, human, source, store, limits, seed, dry_run, progress)
+        checks = checks_of(
+            chosen, maker, human=seen, test=test, novelty=novelty, verify=verify, votes=votes, seed=seed
+        )
+        work = Production(chosen, maker, source, store, limits, redraw, repairs, checks, progress, usage)
+        work.human, work.items, work.executor = seen, items, executor
+        plot = Plot(chosen, n, seed, seen, items, sampling=sampling)
+        rounds = _rounds(maker, plot, plan, answer_tokens, {"temperature": temperature, "top_p": top_p})
+        rows, planned = next(rounds)
+        base = replace(_planned(work, rows, planned, spec, seed, journal), dry_run=dry_run)
+        if dry_run:
+            return _sampled(base, work, plot, sample, planned) if sample else base
+        return _carried_out(base, work, rows, rounds, judge, journal)
+    finally:
+        store.close()
+
+
+def _source(
+    provider: Any,
+    task: Task,
+    human: Records | None,
+    seed: int,
+    dry_run: bool,
+    journal: Path | None,
+    progress: Progress | None,
+) -> tuple[Any, str]:
+    """The provider, taught where it must learn, and its spec."""
     source: Any = registry.make("providers", provider)
     # A provider that was taught is no part any more: its name says what it was.
     spec = registry.spec_of(source) if isinstance(provider, str) else registry.name_of(source)
     if isinstance(source, Learning) and not dry_run:
-        source = _taught(source, chosen, seen, seed, journal, progress)
-    _keep_state(source, journal)
-    store = Journal(journal / "calls.sqlite" if journal else None)
-    try:
-        chosen, usage = _prepared(maker, chosen, human, source, store, limits, seed, dry_run, progress)
-        work = Production(
-            chosen,
-            maker,
-            source,
-            store,
-            limits,
-            redraw,
-            repairs,
-            checks_of(chosen, test=test, novelty=novelty, verify=verify, votes=votes, judge=judge, seed=seed),
-            progress,
-            usage,
-            seen,
-            executor,
-        )
-        plot = Plot(chosen, n, seed, seen, items, sampling=sampling)
-        numbers = {"temperature": temperature, "top_p": top_p}
-        rounds = _rounds(maker, plot, plan, answer_tokens, numbers)
-        rows, planned = next(rounds)
-        base = Generated(
-            records=no_records(chosen),
-            plan=rows,
-            rejected=(),
-            usage=usage,
-            estimate=estimate(rows, source, chosen, maker, planned=planned),
-            task=chosen,
-            provider=spec,
-            model=source.model,
-            recipe=registry.spec_of(maker),
-            seed=seed,
-            saw=tuple(getattr(source, "saw", ())),
-            facts=dict(getattr(source, "facts", {})),
-            dry_run=dry_run,
-            plan_path=_kept_plan(rows, journal),
-        )
-        if dry_run:
-            return _sampled(base, work, plot, sample, planned) if sample else base
-        return _carried_out(base, work, rows, rounds, journal)
-    finally:
-        store.close()
+        source = _taught(source, task, human, seed, journal, progress)
+    keep = getattr(source, "keep", None)  # where its own state may stay between runs
+    if keep is not None and journal is not None:
+        keep(journal)
+    return source, spec
+
+
+def _planned(
+    work: Production,
+    rows: tuple[PlanRow, ...],
+    planned: int,
+    spec: str,
+    seed: int,
+    journal: Path | None,
+) -> Generated:
+    """What is known before the first row is made."""
+    source = work.provider
+    return Generated(
+        records=no_records(work.task),
+        plan=rows,
+        rejected=(),
+        usage=work.usage,
+        estimate=estimate(rows, source, work.task, work.recipe, planned=planned),
+        task=work.task,
+        provider=spec,
+        model=source.model,
+        recipe=registry.spec_of(work.recipe),
+        seed=seed,
+        saw=tuple(getattr(source, "saw", ())),
+        facts=dict(getattr(source, "facts", {})),
+        plan_path=_kept_plan(rows, journal),
+    )
 
 
 def _rounds(maker: Any, plot: Plot, plan: Path | None, answer_tokens: int, numbers: dict[str, float]) -> Any:
@@ -220,7 +237,12 @@ def _sampled(base: Generated, work: Production, plot: Plot, sample: int, planned
 
 
 def _carried_out(
-    base: Generated, work: Production, rows: tuple[PlanRow, ...], rounds: Any, journal: Path | None
+    base: Generated,
+    work: Production,
+    rows: tuple[PlanRow, ...],
+    rounds: Any,
+    judge: Any,
+    journal: Path | None,
 ) -> Generated:
     """Call for all rows of the plan. Raises BudgetSpent at a cap, with what there is in a file."""
     pool: Sequence[Sample] = samples_of(work.human)
@@ -239,6 +261,9 @@ def _carried_out(
         usage=work.usage,
         checks=work.told(),
     )
+    if not work.stopped:
+        asked = compliance_of(written_of(result), base.task, judge, work, base.seed)
+        result = replace(result, attributes_as_asked=asked, usage=work.usage)
     if work.stopped:
         left = ""
         if journal is not None and len(made_records):
@@ -278,20 +303,19 @@ def _append_plan(before: Iterable[PlanRow], rows: tuple[PlanRow, ...], path: str
         planning.write_plan((*before, *rows), path)
 
 
-def _check_needs(maker: Any, human: Records | None, items: Records | None) -> None:
-    """Say what a recipe cannot work without."""
+def _check_needs(maker: Any, task: Task, human: Records | None, items: Records | None) -> None:
+    """Say what a recipe cannot work without, and which data types it cannot make."""
+    types = getattr(maker, "types", ())
+    if types and task.type not in types:
+        raise InputError(
+            f"recipe {registry.name_of(maker)!r} makes {' or '.join(types)} records, and the task asks for "
+            f"{task.type}; set its type, or choose another recipe (see: karat list recipes)"
+        )
     given = {"human": human, "items": items}
     for need in getattr(maker, "needs", ()):
         if given.get(need) is None:
             what = {"human": "human records", "items": "records to work on"}[need]
             raise InputError(f"recipe {registry.name_of(maker)!r} needs {what}; give some (--{need} FILE)")
-
-
-def _keep_state(source: Any, journal: Path | None) -> None:
-    """Tell a provider where its own state may stay between runs."""
-    keep = getattr(source, "keep", None)
-    if keep is not None and journal is not None:
-        keep(journal)
 
 
 def _prepared(

@@ -184,7 +184,14 @@ def _schema(found: Any, where: str) -> Mapping[str, Any]:
             found = json.loads(found)
         except json.JSONDecodeError as error:
             raise InputError(f"{where}: schema is not JSON ({error}); mend it") from None
-    return _table(found, f"{where}: schema")
+    from karat.generation.parsing import check_schema
+
+    schema = _table(found, f"{where}: schema")
+    try:
+        check_schema(schema)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return schema
 
 
 def _shares(found: Any, known: Sequence[str], where: str, what: str) -> dict[str, float]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from karat.errors import InputError
 from karat.generation.constraints import Constraint, Joint
 from karat.records import Records
+
+_TOGETHER = " + "
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,22 @@ class Task:
     def attribute(self, name: str) -> Attribute | None:
         """The attribute of that name; None when there is none."""
         return next((found for found in self.attributes if found.name == name), None)
+
+    def together(self, labels: Sequence[str]) -> tuple[Task, str]:
+        """The task with one more class, which is several of its classes at once, and its name."""
+        if len(labels) == 1:
+            return self, labels[0]
+        name = _TOGETHER.join(labels)
+        told = "; ".join(f"{label}: {self.definition(label)}" for label in labels if self.definition(label))
+        near = [other for label in labels for other in self.neighbours.get(label, ()) if other not in labels]
+        neighbours = {**self.neighbours, name: tuple(dict.fromkeys(near))}
+        return replace(self, labels=(*self.labels, Label(name, told)), neighbours=neighbours), name
+
+    def classes(self, label: str) -> tuple[str, ...]:
+        """The classes that a label names: itself, or those that `together` has put into it."""
+        parts = tuple(label.split(_TOGETHER))
+        known = self.label_names
+        return parts if self.multi_label and all(part in known for part in parts) else (label,)
 
     @property
     def answers(self) -> tuple[str, ...]:

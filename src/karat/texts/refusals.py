@@ -54,6 +54,8 @@ _PATTERNS: dict[str, tuple[str, str]] = {
         rf"(?:to )?{_DO}\b"
         rf"|\b{_UNABLE}(?: \w+ly)? (?:to )?(?:{_DO}|{_MAY}) {_REQUEST}\b"
         rf"|^\W*{_UNABLE} (?:assist|help)(?: you)? with (?:that|this)\b"
+        rf"|^\W*{_UNABLE} (?:provide|generate|create|write|produce) (?:this|that|such an?) (?:text|content|answer|story|article"
+        r"|review|message|example|request)(?=[.!,;]|$)"
         rf"|^\W*(?:(?:i'm |i am )?sorry,? (?:but )?|unfortunately,? )?{_UNABLE} (?:provide|suggest|offer|recommend|give)"
         r" (?:you )?(?:with )?(?:(?:a|an|any) )?(?:personal|medical|legal|financial|specific|list|methods?|advice|instructions"
         r"|information|assistance|guidance|real-time|verbatim|harmful|content)\b"

@@ -127,7 +127,8 @@ class OpenaiCompatible:
                 return chat_api.read(
                     request, answer.body, model=self.model, api=self.api, rates=self.known_price
                 )
-            if answer.status not in (400, 422) or not self._adapt(sent, request, answer.body):
+            # 500: llama-cpp-python gives it for a field that it does not take, and says which.
+            if answer.status not in (400, 422, 500) or not self._adapt(sent, request, answer.body):
                 raise await self._failure(answer)
 
     def _adapt(self, sent: chat_api.Manners, request: Request, data: bytes) -> bool:

@@ -45,7 +45,7 @@ class Replay:
         """What the file says that the answer cost."""
         try:
             found = self._find(request)
-        except Refused:
+        except (Refused, InputError):  # a row without an answer is told when it is asked for
             return Price(0)
         return Price(
             _number(found, "tokens_in") + _number(found, "tokens_out"), float(found.get("cost_usd") or 0)

@@ -56,6 +56,7 @@ class Annotate:
     answer_tokens: int = 0
 
     uses_attributes: ClassVar[bool] = False
+    types: ClassVar[tuple[str, ...]] = ("annotation",)
     needs: ClassVar[frozenset[str]] = frozenset({"items"})
 
     def __post_init__(self) -> None:

@@ -62,6 +62,7 @@ class Compare:
     judged: bool = True
 
     uses_attributes: ClassVar[bool] = True
+    types: ClassVar[tuple[str, ...]] = ("preference",)
 
     def __post_init__(self) -> None:
         check_number("samples", self.samples, 1, "each pair needs a judgement")

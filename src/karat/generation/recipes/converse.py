@@ -50,6 +50,7 @@ class Converse:
     cut: Literal["trim", "stop", "keep"] = "trim"
 
     uses_attributes: ClassVar[bool] = True
+    types: ClassVar[tuple[str, ...]] = ("dialogue",)
 
     def __post_init__(self) -> None:
         check_number("turns", self.turns, 2, "a dialogue has a question and an answer")
