@@ -64,6 +64,8 @@ class BatchServer:
         self.tokens = [0, 0]
         self.started: Counter[str] = Counter()
         self.url = ""
+        self.uploaded: tuple[str, bytes] = ("", b"")
+        """content type and body of the last upload"""
 
     def rows(self, file: str) -> list[dict[str, Any]]:
         """The lines of an uploaded file."""
@@ -203,6 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         state.seen["POST " + path] += 1
         if path == "/v1/files":
+            state.uploaded = (self.headers["Content-Type"], data)
             mark = self.headers["Content-Type"].partition("boundary=")[2].encode()
             parts = data.split(b"--" + mark)
             assert b'name="purpose"\r\n\r\nbatch\r\n' in parts[1] and b'name="file"; filename=' in parts[2]
@@ -255,12 +258,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(404, {"error": {"message": f"no {parts.path}"}})
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, *_: Any) -> None:
+        """Clients are killed here: nobody wants to read of it."""
+
+
 @contextlib.contextmanager
 def batching(**settings: Any) -> Iterator[BatchServer]:
     """Serve on a free port of 127.0.0.1 until the block ends."""
     state = BatchServer(**settings)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Http(("127.0.0.1", 0), _Handler)
     server.state = state  # type: ignore[attr-defined]
     state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -124,6 +124,63 @@ def test_busy_answers_are_tried_again_and_hopeless_ones_reported() -> None:
     assert 3 == called.usage.retries
 
 
+@dataclass
+class Piecewise(Scripted):
+    """The same, but what the script says stands in the place of the one answer."""
+
+    async def complete(self, batch: Sequence[Request]) -> list[Response | Exception]:  # type: ignore[override]
+        self.asked += [r.id for r in batch]
+        await asyncio.sleep(0.001)
+        found: list[Response | Exception] = []
+        for r in batch:
+            if self.script.get(r.id):
+                error = self.script[r.id].pop(0)
+                assert isinstance(error, Exception)
+                found.append(error)
+            else:
+                found.append(Response(r.id, "yes", 4, 6, -1.5, "stop", self.cost, self.model))
+        return found
+
+
+def test_one_row_of_a_batch_may_fail_alone() -> None:
+    """Others are not asked again; who comes too late joins later batches; the perhaps paid is counted."""
+    script: dict[str, list[BaseException]] = {
+        "r1": [Retryable("later", after=0.0)],
+        "r2": [Retryable("cut", after=0.0, cause="answer", billed=True)],
+        "r3": [Refused("too long")],
+        "r4": [Retryable("never", after=0.0)] * 9,
+    }
+    provider, journal = Piecewise(script, batch_size=8, concurrency=1), Journal(None)
+    called = call(provider, requests(16), journal=journal, limits=Limits(retries=2, wait=0.001))
+    assert {f"r{i}" for i in range(16)} - {"r3", "r4"} == set(called.responses)
+    assert {
+        "r3": "refused by the provider: too long",
+        "r4": "no answer after 3 tries: never",
+    } == called.failures
+    asked = {f"r{i}": provider.asked.count(f"r{i}") for i in range(16)}
+    assert {"r1": 2, "r2": 2, "r4": 3} == {name: count for name, count in asked.items() if count > 1}
+    assert (4, 1, 20, 0.02) == (
+        called.usage.retries,
+        called.usage.lost,
+        called.usage.lost_tokens,
+        called.usage.lost_usd,
+    )
+    key = requests(16)[2].key("scripted")
+    assert (20, 0.02) == journal.lost([key])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_what_ends_all_leaves_the_others_of_its_batch(batch_size: int) -> None:
+    """A hopeless error in the place of one answer: the rest of the batch is kept, and the run ends."""
+    provider, journal = (
+        Piecewise({"r2": [errors.ProviderError("no money")]}, batch_size=batch_size),
+        Journal(None),
+    )
+    with pytest.raises(errors.ProviderError, match="no money"):
+        call(provider, requests(4), journal=journal)
+    assert 3 == len(journal)
+
+
 def test_a_dead_server_ends_the_run_in_one_line() -> None:
     """When call after call fails for good, the run stops and says so instead of asking on for hours."""
     down = Retryable("down", after=0.0, cause="server")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,42 @@ def test_bodies_are_those_of_single_calls(server: BatchServer) -> None:
     assert {"karat"} == set(next(iter(server.batches.values()))["metadata"])
     alike = OpenaiCompatible("m", server.url, body='{"top_k": 40}')
     assert identity(alike) == identity(source), "the answers of both may stand for each other"
+
+
+def test_files_go_up_as_forms_do(server: BatchServer) -> None:
+    """The form is read by the standard library as its two fields, and by nobody as anything else."""
+    ask(provider(server), [request(1, "Größe 😀 --\r\n")])
+    kind, data = server.uploaded
+    form = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + data, policy=policy.HTTP)
+    fields = {part.get_param("name", header="content-disposition"): part for part in form.iter_parts()}
+    assert ["purpose", "file"] == list(fields)
+    assert "batch" == fields["purpose"].get_payload()
+    assert "karat.jsonl" == fields["file"].get_filename()
+    (line,) = (json.loads(line) for line in fields["file"].get_payload(decode=True).splitlines())
+    assert {"custom_id", "method", "url", "body"} == set(line)
+    assert "Größe 😀 --\r\n (1)" == line["body"]["messages"][0]["content"]
+
+
+def test_the_server_of_these_tests_speaks_as_openai_does(server: BatchServer, tmp_path: Path) -> None:
+    """OpenAI's own client works with it, and finds the batches that we made."""
+    openai = pytest.importorskip("openai", reason="the package openai is not installed")
+    asked = [request(i) for i in range(3)]
+    ask(provider(server, tmp_path), asked)
+    client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+    (batch,) = client.batches.list().data
+    assert ("completed", "/v1/chat/completions") == (batch.status, batch.endpoint)
+    assert batch.metadata == {"karat": state(tmp_path)[0]["digest"]}
+    whole = client.files.content(batch.output_file_id).text.splitlines()
+    assert {one.key(provider(server).identity) for one in asked} == {
+        json.loads(x)["custom_id"] for x in whole
+    }
+    # What it hands in of the same rows is the same to the server.
+    file = client.files.create(file=("x.jsonl", server.files[batch.input_file_id]), purpose="batch")
+    made = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    assert server.rows(file.id) == server.rows(batch.input_file_id)
+    assert "in_progress" == made.status
 
 
 def test_a_file_is_not_larger_than_it_may_be(server: BatchServer) -> None:
@@ -292,15 +329,13 @@ def test_a_kill_hands_nothing_in_twice(moment: str, tmp_path: Path) -> None:
     """Killed with SIGKILL and run again: each row was in one batch, and all records are there."""
     phase, hold = MOMENTS[moment]
     with batching(delay=0.4) as server:
-        command = [sys.executable, str(PROGRAM), str(tmp_path), server.url, "24", "8"]
-        for wanted in (1, 2):  # twice, in the first and in the second batch of this kind
+        command = [sys.executable, str(PROGRAM), str(tmp_path), server.url, "40", "8"]
+        for _ in range(2):
             server.hold = dict(hold)
             before = server.started[phase]
             process = subprocess.Popen(command)
             deadline = time.time() + 60
-            while (
-                server.started[phase] < before + wanted and process.poll() is None and time.time() < deadline
-            ):
+            while server.started[phase] <= before and process.poll() is None and time.time() < deadline:
                 time.sleep(0.005)
             assert process.poll() is None, "it ended before it could be killed"
             os.kill(process.pid, signal.SIGKILL)
@@ -308,11 +343,11 @@ def test_a_kill_hands_nothing_in_twice(moment: str, tmp_path: Path) -> None:
         server.hold = {}
         subprocess.run(command, check=True, timeout=120)
         records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-        assert 24 == len(records) == len({record["id"] for record in records})
-        assert 24 == len(server.submitted)
+        assert 40 == len(records) == len({record["id"] for record in records})
+        assert 40 == len(server.submitted)
         assert {1} == set(server.submitted.values()), "a row was handed in twice"
         done = json.loads((tmp_path / "done.json").read_text())
-        assert 24 == done["usage"]["answers"] and 0 == done["usage"]["lost"]
+        assert 40 == done["usage"]["answers"] and 0 == done["usage"]["lost"]
         assert sum(server.tokens) == done["usage"]["tokens_in"] + done["usage"]["tokens_out"]
 
 

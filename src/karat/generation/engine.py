@@ -263,14 +263,12 @@ class Engine:
 
     async def _once_more(self, left: list[tuple[Waiting, Retryable]]) -> None:
         """Rows of a batch that had no answer go into the next batches; the others do not wait for them."""
-        wait, most = 0.0, self.limits.retries
+        wait = 0.0
         for (key, _, future), error in left:
             tries = self._again[key] = self._again.get(key, 0) + 1
-            wait = max(
-                wait, error.after or min(self.limits.wait * 2 ** (tries - 1), self.limits.longest_wait)
-            )
-            if tries > most:
-                del self._again[key]
+            own = min(self.limits.wait * 2 ** (tries - 1), self.limits.longest_wait)
+            wait = max(wait, own if error.after is None else error.after)
+            if tries > self.limits.retries:
                 said = self.redactor.text(str(error))
                 future.set_exception(NoAnswer(f"no answer after {tries} tries: {said}"))
         left = [one for one in left if not one[0][2].done()]
@@ -283,7 +281,7 @@ class Engine:
     async def _obtain(self, batch: list[tuple[str, Request]]) -> list[Outcome]:
         """Call with retries; answers are in the journal when this returns."""
         price = self._price(batch)
-        tries = busy = 0
+        tries, busy = self._again.get(batch[0][0], 0) if len(batch) == 1 else 0, 0
         while True:
             try:
                 await self._enter(price, alone=len(batch) == 1)
@@ -331,11 +329,9 @@ class Engine:
             for (key, request), one in zip(batch, found, strict=True)
             if not isinstance(one, Exception)
         ]
-        tokens = sum(r.tokens_in + r.tokens_out for _, _, r in rows)
-        usd = sum(r.cost_usd for _, _, r in rows)
-        if len(rows) < len(batch):
-            lost = self._lost_rows(batch, found)
-            tokens, usd = tokens + lost.tokens, usd + lost.usd
+        lost = self._lost_rows(batch, found) if len(rows) < len(batch) else Price(0)
+        tokens = lost.tokens + sum(r.tokens_in + r.tokens_out for _, _, r in rows)
+        usd = lost.usd + sum(r.cost_usd for _, _, r in rows)
         try:
             await self.writer.put(rows)
         finally:
