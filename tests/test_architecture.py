@@ -32,6 +32,7 @@ ORDER = (
     "training",
     "valuation",
     "simulation",
+    "piloting",
     "reporting",
     "demo",
     "console",
