@@ -351,6 +351,40 @@ def test_a_kill_hands_nothing_in_twice(moment: str, tmp_path: Path) -> None:
         assert sum(server.tokens) == done["usage"]["tokens_in"] + done["usage"]["tokens_out"]
 
 
+def test_an_interrupt_cancels_nothing(tmp_path: Path) -> None:
+    """Ctrl-C while batches are under way: the server is told nothing, and the next run takes the answers."""
+    with batching(delay=1.0) as server:
+        command = [sys.executable, str(PROGRAM), str(tmp_path), server.url, "16", "8"]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while server.started["poll"] < 2 and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        assert 0 != process.wait(timeout=30)
+        asked = dict(server.seen)
+        subprocess.run(command, check=True, timeout=60)
+        assert {"POST /v1/files", "POST /v1/batches", "GET v1/batches"} == set(asked)
+        assert 2 == len(server.batches) and {1} == set(server.submitted.values())
+
+
+def test_who_waits_too_long_may_wait_on(server: BatchServer, tmp_path: Path) -> None:
+    """At the time-out the run ends and says how to go on; the batch stays noted and is not made again."""
+    server.delay = 0.4
+    asked = [request(1), request(2)]
+    with pytest.raises(ProviderError, match="longer timeout"):
+        ask(provider(server, tmp_path, timeout=0.1 / 3600 * 2), asked)
+    assert ["Response"] * 2 == kinds(ask(provider(server, tmp_path), asked))
+    assert 1 == len(server.batches)
+
+
+def test_workers_share_a_folder(server: BatchServer, tmp_path: Path) -> None:
+    """A plan split over two processes: each has its own batches, and no row is in two."""
+    result = made(
+        server, 40, ",batch_size=8", journal=tmp_path, executor=registry.make("executors", "local:workers=2")
+    )
+    assert 40 == len(result.records)
+    assert {1} == set(server.submitted.values()) and 40 == len(server.submitted)
+
+
 def test_without_a_folder_the_server_remembers(server: BatchServer) -> None:
     """A run without a journal that ended in the middle: the same rows are found at the server."""
     asked = [request(i) for i in range(6)]

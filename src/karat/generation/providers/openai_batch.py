@@ -100,7 +100,7 @@ class OpenaiBatch:
         check_number("concurrency", self.concurrency, 1, "a batch must be allowed")
         check_number("file_bytes", self.file_bytes, 1024, "a request must fit into it")
         check_number("poll", self.poll, 0.001, "it is in seconds")
-        check_number("timeout", self.timeout, 0.001, "it is in hours")
+        check_number("timeout", self.timeout, 1e-6, "it is in hours")
         check_number("connect_timeout", self.connect_timeout, 0.001, "it is in seconds")
         check_prices(self.price_in, self.price_out)
         _ = self._access  # which says what is wrong with it
