@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from karat.generation.engineering import attributes
     from karat.generation.stage import generate
     from karat.records import Records, read
+    from karat.piloting.stage import pilot
     from karat.reporting.stage import report
     from karat.runs import Run
     from karat.simulation.forecast import forecast
@@ -38,6 +39,7 @@ _HOMES = {
     "generate": "karat.generation.stage",
     "attributes": "karat.generation.engineering",
     "annotate": "karat.generation.annotating",
+    "pilot": "karat.piloting.stage",
     "audit": "karat.auditing.stage",
     "curate": "karat.curation.stage",
     "train": "karat.training.stage",
@@ -58,6 +60,7 @@ __all__ = [
     "datasets",
     "forecast",
     "generate",
+    "pilot",
     "read",
     "report",
     "simulate",

@@ -26,6 +26,7 @@ from karat.version import __version__
 if TYPE_CHECKING:
     from karat.runs import Run
 
+_PILOT = "--pilot"
 _ABOUT = "What LLM-generated training data is worth, and how to make it worth more."
 
 
@@ -72,6 +73,9 @@ def _bug(error: BaseException) -> int:
 
 
 def _run(tokens: Sequence[str]) -> None:
+    if tokens[:1] == ["generate"] and _PILOT in tokens:
+        # The same words, but other flags: a pilot takes several providers and recipes, and leaves a report.
+        tokens = ["pilot", *(token for token in tokens[1:] if token != _PILOT)]
     chosen = COMMANDS.get(tokens[0]) if tokens else None
     fields: dict[str, dict[str, str]] = {}
     if chosen and chosen.files:
@@ -163,7 +167,7 @@ def _execute(call: Call, fields: dict[str, dict[str, str]]) -> None:
         if "progress" in taken:
             placed["progress"] = progress
         if "journal" in taken:
-            placed["journal"] = _journal(run, command.name, fresh)
+            placed["journal"] = _journal(run, command.journal or command.name, fresh)
         if "cache" in taken:
             placed["cache"] = run.work("vectors")
         if not command.kept:
@@ -317,8 +321,23 @@ COMMANDS: dict[str, Command] = {
             extras=(
                 Extra("out", str, None, "File for the records: .jsonl, .jsonl.gz, .csv or .parquet."),
                 Extra("rejected", str, None, "File for the rejected rows, each with its reason (JSONL)."),
+                Extra("pilot", bool, False, "Compare providers and recipes on few rows (see: karat pilot)."),
             ),
             leaves={"out": "file", "rejected": "file"},
+        ),
+        Command(
+            "pilot",
+            "karat.piloting.stage:pilot",
+            cli_finish.report,
+            files=("human", "items", "test"),
+            flagged=("human", "items", "test"),
+            read={"task": cli_finish.read_task},
+            optional=("task",),
+            journalled=True,
+            journal="generate",  # the run that follows finds there what the pilot has paid for
+            lines=True,
+            extras=(_OUT,),
+            leaves=_FOLDER,
         ),
         Command(
             "attributes",

@@ -76,6 +76,7 @@ class Command:
     leaves: Mapping[str, str] = field(default_factory=dict)  # extra -> "file" of records or "folder"
     kept: bool = True  # as a step of the run folder
     journalled: bool = False  # the stage itself knows what is done, and reads files that a key cannot see
+    journal: str = ""  # whose journal it shares, where not its own
     executor: str = "local"  # where the work runs unless the user says otherwise
     lines: bool = False  # a stage that takes minutes says where it is even when nobody looks
 

@@ -165,11 +165,14 @@ def decide(
     if winners:
         return _better(told, winners, table, cheapest, by_usd, diverse, unit)
     equals = tuple(one.name for one in scored if not table.better(cheapest.name, one.name))
+    chance = "" if told.shown_same else _highest(best, cheapest, table, unit)
     if any(gap.verdict == "differs" for gap in gaps):
         worse = [one.name for one in scored if table.better(cheapest.name, one.name)]
         why = "it is the cheapest, and no arm was shown to be better"
         why += f"; {_listed(worse)} {'was' if len(worse) == 1 else 'were'} shown to be worse" if worse else ""
-        found = replace(told, outcome="cheapest", recommended=cheapest.name, reason=why, equals=equals)
+        found = replace(
+            told, outcome="cheapest", recommended=cheapest.name, reason=why + chance, equals=equals
+        )
     else:
         why = (
             f"all arms are the same within {margin:g} {unit}, so the cheapest is taken"
@@ -177,9 +180,24 @@ def decide(
             else "no difference in score was found, so the cheapest is taken"
         )
         found = replace(
-            told, outcome="no difference found", recommended=cheapest.name, reason=why, equals=equals
+            told,
+            outcome="no difference found",
+            recommended=cheapest.name,
+            reason=why + chance,
+            equals=equals,
         )
     return _diverse(found, [one for one in scored if one.name in equals], diverse, by_usd)
+
+
+def _highest(best: Standing, cheapest: Standing, table: _Table, unit: str) -> str:
+    """What is to be said of the arm of the highest score where it was not shown to be better."""
+    if best is cheapest:
+        return ""
+    gap = table.of(best.name, cheapest.name)
+    return (
+        f"; {best.name} scores {gap.value:.1f} {unit} higher, which may be chance (p = {gap.p_holm:.2g} "
+        "after Holm)"
+    )
 
 
 def _better(

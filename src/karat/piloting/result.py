@@ -177,7 +177,9 @@ class Pilot:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.headline}: {self.decision.recommended} - {self.decision.reason}"]
+        take = f"take {self.decision.recommended}"
+        head = self.headline if self.headline.lower() == take.lower() else f"{self.headline}; {take}"
+        lines = [f"{head}: {self.decision.reason}"]
         for one in self.arms:
             told = "no score"
             if one.score is not None:

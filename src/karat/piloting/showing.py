@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from karat.blocks import Block, Chart, Column, Headline, Line, Note, Table
-from karat.piloting.diversity import sign_of
-from karat.piloting.result import Arm, Pilot
+from karat.piloting.decision import Gap
+from karat.piloting.diversity import Measure, sign_of
+from karat.piloting.result import Arm, Figure, Pilot
+
+_MINUS = "\u2212"
 
 _SCORES = {
     "macro_f1": "score of the student (macro-F1, points)",
     "two_sample_auc": "likeness to human text (100 x (1 - AUC), points)",
+}
+
+_LABELS = {
+    "better": "shown to be better than the cheapest arm",
+    "cheapest": "the cheapest arm, and none was shown to be better",
+    "no difference found": "{} is recommended",
+    "one arm": "the only one",
+    "not scored": "by cost and diversity alone",
 }
 
 
@@ -20,7 +32,7 @@ def blocks(found: Pilot) -> list[Block]:
     good = told.outcome == "better"
     lead = Headline(
         found.headline,
-        f"{told.recommended} is recommended" if told.outcome == "no difference found" else f"{told.outcome}",
+        _LABELS[told.outcome].format(told.recommended),
         told.reason,
         "good" if good else "info",
         rank=1,
@@ -32,7 +44,7 @@ def blocks(found: Pilot) -> list[Block]:
     if found.metric:
         made.append(_chart(found))
     if found.gaps:
-        made.append(_gaps(found))
+        made += [_differences(found), _gaps(found)]
     varied = _varied(found)
     if varied is not None:
         made.append(varied)
@@ -42,18 +54,13 @@ def blocks(found: Pilot) -> list[Block]:
 
 
 def _arms(found: Pilot) -> Table:
+    lead = found.arms[0].diversity[0].name if found.arms and found.arms[0].diversity else ""
     columns = [Column("name", "arm")]
     if found.metric:
-        columns += [
-            Column("score", "score", "number", _SCORES[found.metric]),
-            Column("interval", "95 % interval", "interval", "for as many other rows and test records"),
-        ]
-    lead = found.arms[0].diversity[0].name if found.arms and found.arms[0].diversity else ""
+        columns.append(Column("points", "score, 95 % interval", "text", _SCORES[found.metric]))
     if lead:
-        columns += [
-            Column("lead", lead.replace("_", " "), "number", "at the size of the arm that wrote least"),
-            Column("lead_interval", "95 %", "interval"),
-        ]
+        help_text = "at the size of the arm that wrote least"
+        columns.append(Column("lead", lead.replace("_", " "), "text", help_text))
     columns += [
         Column("kept", "kept of planned"),
         Column("tokens", "tokens", "number", "in and out, of all calls"),
@@ -63,14 +70,11 @@ def _arms(found: Pilot) -> Table:
     rows: list[dict[str, Any]] = []
     for one in found.arms:
         chosen = one.name == found.decision.recommended
-        first = one.diversity[0] if one.diversity else None
         rows.append(
             {
                 "name": f"{one.name} (recommended)" if chosen else one.name,
-                "score": None if one.score is None else round(one.score.value, 2),
-                "interval": None if one.score is None else _ends(one.score.interval),
-                "lead": None if first is None else first.value,
-                "lead_interval": None if first is None or first.interval is None else list(first.interval),
+                "points": _points(one.score),
+                "lead": _measured(one.diversity[0]) if one.diversity else None,
                 "kept": f"{one.kept:,} of {one.planned:,}",
                 "tokens": one.tokens,
                 "usd": one.usd,
@@ -79,20 +83,38 @@ def _arms(found: Pilot) -> Table:
             }
         )
     if found.human is not None:
-        first = found.human_diversity[0] if found.human_diversity else None
         rows.append(
             {
                 "name": f"human, {found.human_records:,} records",
-                "score": round(found.human.value, 2),
-                "interval": _ends(found.human.interval),
-                "lead": None if first is None else first.value,
-                "lead_interval": None if first is None or first.interval is None else list(first.interval),
+                "points": _points(found.human),
+                "lead": _measured(found.human_diversity[0]) if found.human_diversity else None,
                 "_help": "the same student on as many human records",
             }
         )
     if found.chance is not None:
-        rows.append({"name": "chance", "score": round(found.chance, 2)})
+        rows.append({"name": "chance", "points": f"{found.chance:.1f}", "_help": "the best of guessing"})
     return Table(tuple(columns), tuple(rows), "The arms", _how(found))
+
+
+def _points(found: Figure | None) -> str | None:
+    """A score with its interval, in points."""
+    return None if found is None else f"{found.value:.1f} {_ends(found.interval)}"
+
+
+def _ends(interval: tuple[float, float], signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"[{interval[0]:{sign}.1f},\u00a0{interval[1]:{sign}.1f}]".replace("-", _MINUS)
+
+
+def _measured(found: Measure | None) -> str | None:
+    """A measure with its interval, each to the digits that the interval leaves."""
+    if found is None or found.value is None:
+        return None
+    low, high = found.interval or (found.value, found.value)
+    width = high - low
+    places = 0 if width >= 20 else 3 if width <= 0 else max(0, min(4, 1 - math.floor(math.log10(width))))
+    ends = "" if found.interval is None else f" [{low:,.{places}f},\u00a0{high:,.{places}f}]"
+    return f"{found.value:,.{places}f}{ends}".replace("-", _MINUS)
 
 
 def _of(one: Arm) -> str:
@@ -147,26 +169,51 @@ def _chart(found: Pilot) -> Chart:
     )
 
 
+def _pair(gap: Gap) -> str:
+    return f"{gap.one} minus {gap.other}"
+
+
+def _differences(found: Pilot) -> Chart:
+    cheapest = found.decision.cheapest
+    rows = []
+    for one in found.arms:
+        gap = found.gap(one.name, cheapest)
+        if gap is not None and one.name != cheapest:
+            sign = 1 if gap.one == one.name else -1
+            low, high = sorted(sign * end for end in gap.interval)
+            rows.append({"arm": one.name, "points": sign * gap.value, "low": low, "high": high})
+    return Chart(
+        "point",
+        tuple(rows),
+        "arm",
+        "points",
+        low="low",
+        high="high",
+        title=f"Against {cheapest}, the cheapest arm",
+        y_title="points",
+        note="Each with its 95 % interval; what counts is the test over all pairs below.",
+        lines=(Line(0.0, "no difference"),),
+    )
+
+
 def _gaps(found: Pilot) -> Table:
     rows = tuple(
         {
-            "pair": f"{gap.one} minus {gap.other}",
-            "value": round(gap.value, 2),
-            "interval": _ends(gap.interval),
-            "p": _p(gap.p_holm),
+            "pair": _pair(gap),
+            "points": f"{gap.value:+.1f}".replace("-", _MINUS) + f" {_ends(gap.interval, True)}",
+            "p": gap.p_holm,
             "same": _p(gap.p_same),
             "detectable": round(gap.detectable, 1),
             "verdict": {"differs": "differs", "same": "the same", "open": "open"}[gap.verdict],
-            "_flag": gap.verdict == "differs",
+            "_flag": "differs" if gap.verdict == "differs" else "",
         }
         for gap in found.gaps
     )
     columns = (
         Column("pair", "difference"),
-        Column("value", "points", "number"),
-        Column("interval", "95 % interval", "interval"),
+        Column("points", "points, 95 % interval"),
         Column("p", "p (Holm)", "number", "of no difference, over all pairs"),
-        Column("same", f"p of more than {found.margin:g} apart", "number", "two one-sided tests"),
+        Column("same", f"p of {found.margin:g} or more apart", "text", "two one-sided tests"),
         Column("detectable", "would be found", "number", "the difference that is found four times in five"),
         Column("verdict", "verdict"),
     )
@@ -185,11 +232,9 @@ def _varied(found: Pilot) -> Table | None:
     for name in names:
         said = (found.higher or {}).get(name, "")
         arrow = {1: " ↑", -1: " ↓"}.get(sign_of(said), "")
-        columns.append(Column(name, name.replace("_", " ") + arrow, "number", f"higher: {said}"))
-        columns.append(Column(f"{name}_interval", "95 %", "interval"))
+        columns.append(Column(name, name.replace("_", " ") + arrow, "text", f"higher: {said}"))
     if far:
-        columns.append(Column("far", "distance to human", "number", "AUC of telling both apart; 0.5 is none"))
-        columns.append(Column("far_interval", "95 %", "interval"))
+        columns.append(Column("far", "told from human", "text", "AUC of telling both apart; 0.5 is chance"))
     rows = []
     for label, measures, distance in [
         *((one.name, one.diversity, one.distance) for one in found.arms),
@@ -197,11 +242,8 @@ def _varied(found: Pilot) -> Table | None:
     ]:
         row: dict[str, Any] = {"name": label}
         for one in measures:
-            row[one.name] = one.value
-            row[f"{one.name}_interval"] = None if one.interval is None else list(one.interval)
-        if distance is not None:
-            row["far"] = distance.value
-            row["far_interval"] = None if distance.interval is None else list(distance.interval)
+            row[one.name] = _measured(one)
+        row["far"] = _measured(distance)
         rows.append(row)
     sure = [gap for gap in found.diverse if gap.verdict == "differs"]
     told = "; ".join(
@@ -244,7 +286,7 @@ def _money(found: Pilot) -> Table:
             "per_point",
             "USD a point",
             "number",
-            f"what a point over {cheapest} costs, where the difference is shown",
+            f"what a point over {cheapest} costs, where the difference was shown",
         ),
         Column("ahead", "paid already", "text", "rows of the whole plan that this pilot has made"),
         Column("rejected", "rejected", "percent"),
@@ -256,9 +298,5 @@ def _money(found: Pilot) -> Table:
     return Table(columns, tuple(rows), "What the whole would cost", note)
 
 
-def _ends(interval: tuple[float, float]) -> list[float]:
-    return [round(interval[0], 2), round(interval[1], 2)]
-
-
-def _p(value: float) -> float:
-    return float(f"{value:.2g}")
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
