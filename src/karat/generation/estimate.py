@@ -61,7 +61,8 @@ def estimate(
 def spread_rows(rows: Sequence[PlanRow], count: int) -> list[PlanRow]:
     """That many rows of a plan, evenly spread over it."""
     count = min(count, len(rows))
-    return [rows[i * len(rows) // count] for i in range(count)]
+    wanted = {i * len(rows) // count for i in range(count)}
+    return [row for i, row in enumerate(rows) if i in wanted]
 
 
 def per_row(usage: Usage, rows: int) -> tuple[float, float]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from karat.blocks import Block, Chart, Column, Commands, Example, Examples, Headline, Note, Section, Table
 from karat.errors import InputError, did_you_mean
+from karat.formats import release
 from karat.generation import attributes as finding
 from karat.generation.compliance import Compliance, Written
 from karat.generation.limits import Usage
-from karat.generation.plan import PlanRow
+from karat.generation.plan import Plan, PlanRow
 from karat.generation.tasks import Task
 from karat.records import Records
+
+_SHOWN, _BATCH = 60, 256  # examples in the report; records looked at a time
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Generated:
     """Synthetic records, the plan they came from, the rows that were rejected, and what all cost."""
 
     records: Records
-    plan: tuple[PlanRow, ...]
+    plan: Plan
     rejected: tuple[Rejected, ...]
     usage: Usage
     estimate: Estimate
@@ -76,7 +80,7 @@ class Generated:
 
         First those that are not as long as asked, then those that the model itself found least likely.
         """
-        rows = self._rows()
+        rows = {row.id: row for row in self.plan}
         keyed = []
         for identity, text, logprob in zip(
             self.records.ids, self.records.texts(), self.records.lineage("logprob")
@@ -87,7 +91,8 @@ class Generated:
 
     def why(self, id: str) -> str:
         """Say in one paragraph how a row came about, or why it did not."""
-        row = _row_of(self._rows(), id)
+        rows = self.plan.pick([id])
+        row = _row_of(rows, id)
         if row is None:
             raise InputError(f"no planned row {id!r}{did_you_mean(id, [row.id for row in self.plan])}")
         wanted = [f"label {row.label!r}"] if row.label is not None else []
@@ -100,7 +105,7 @@ class Generated:
         if at < 0:
             return f"{head}; not generated"
         text, logprob = self.records.texts()[at], self.records.lineage("logprob")[at]
-        kept = complies(self._rows(), id, text)
+        kept = complies(rows, id, text)
         told = "" if kept is None else f"; its length is {'as asked' if kept else 'NOT as asked'}"
         sure = "" if logprob is None else f"; mean log-probability {logprob:.2f} nats a token"
         return f"{head}; written by {self.model}{sure}{told}"
@@ -120,9 +125,9 @@ class Generated:
     @property
     def compliance(self) -> float | None:
         """Share of records that are as long as asked; None where no length was asked for."""
-        rows = self._rows()
-        texts = zip(self.records.ids, self.records.texts())
-        kept = [c for identity, text in texts if (c := complies(rows, identity, text)) is not None]
+        if not self._surveyed[2]:
+            return None
+        kept = [c for row, text in _beside(self) if (c := complies({row.id: row}, row.id, text)) is not None]
         return sum(kept) / len(kept) if kept else None
 
     def to_json(self) -> dict[str, Any]:
@@ -138,8 +143,8 @@ class Generated:
             "records": len(self.records),
             "fingerprint": self.records.fingerprint if len(self.records) else None,
             "rejected": {"rows": len(self.rejected), "reasons": dict(reasons.most_common())},
-            "labels": dict(sorted(Counter(str(row.label) for row in self.plan).items())),
-            "combinations": {"distinct": self._distinct(), "rows": len(self.plan)},
+            "labels": dict(sorted(self._surveyed[0].items())),
+            "combinations": {"distinct": self._surveyed[1], "rows": len(self.plan)},
             "length_as_asked": self.compliance,
             "usage": {
                 "answers": self.usage.answers,
@@ -164,11 +169,18 @@ class Generated:
             "attributes_as_asked": [vars(line) for line in self.attributes_as_asked.lines],
         }
 
-    def _rows(self) -> dict[str, PlanRow]:
-        return {row.id: row for row in self.plan}
-
-    def _distinct(self) -> int:
-        return len({(row.label, *sorted(row.attributes.items())) for row in self.plan})
+    @cached_property
+    def _surveyed(self) -> tuple[Counter[str], int, bool, bool]:
+        """In one walk through the plan: rows of each label, combinations, any lengths, any attributes."""
+        labels: Counter[str] = Counter()
+        distinct: set[int] = set()
+        lengths = attributes = False
+        for row in self.plan:
+            labels[str(row.label)] += 1
+            distinct.add(hash((row.label, *sorted(row.attributes.items()))))
+            lengths = lengths or finding.LENGTH in row.attributes
+            attributes = attributes or bool(row.attributes)
+        return labels, len(distinct), lengths, attributes
 
     def __str__(self) -> str:
         if self.dry_run:
@@ -208,12 +220,12 @@ class Generated:
             a.name: len({v for label in self.task.label_names or (None,) for v in a.of(label)})
             for a in self.task.attributes
         }
-        used = self.recipe and any(row.attributes for row in self.plan)
+        used = self._surveyed[3]
         rows: list[dict[str, Any]] = [
             {"name": "model", "value": self.model},
             {"name": "recipe", "value": self.recipe},
             {"name": "rows planned", "value": len(self.plan)},
-            {"name": "distinct combinations of label and attributes", "value": self._distinct()},
+            {"name": "distinct combinations of label and attributes", "value": self._surveyed[1]},
         ]
         if used:
             told = ", ".join(f"{name} ({count})" for name, count in spaces.items())
@@ -224,16 +236,6 @@ class Generated:
                 rows.append({"name": "tokens, 95 % interval", "value": span})
             rows += [
                 {"name": "tokens, about", "value": self.estimate.likely_tokens},
-                *(
-                    [
-                        {
-                            "name": "tokens, 95 % interval",
-                            "value": [self.estimate.low_tokens, self.estimate.high_tokens],
-                        }
-                    ]
-                    if self.estimate.sampled
-                    else []
-                ),
                 {"name": "tokens, at most", "value": self.estimate.most_tokens},
                 {"name": "USD, about", "value": self.estimate.likely_usd},
                 {"name": "USD, at most", "value": self.estimate.most_usd},
@@ -248,9 +250,8 @@ class Generated:
                 {"name": "USD", "value": self.usage.cost_usd},
             ]
             if self.usage.lost:
-                told = (
-                    f"{self.usage.lost:,} ({self.usage.lost_tokens:,} tokens, {self.usage.lost_usd:.4g} USD)"
-                )
+                most = f"{self.usage.lost_tokens:,} tokens, {self.usage.lost_usd:.4g} USD"
+                told = f"{self.usage.lost:,} (at most {most})"
                 rows.append({"name": "attempts that may have been charged", "value": told})
             rows += [
                 {
@@ -259,8 +260,8 @@ class Generated:
                 }
                 for check in self.checks
             ]
-            if self.compliance is not None:
-                rows.append({"name": "share as long as asked", "value": round(self.compliance, 3)})
+            if (as_long := self.compliance) is not None:
+                rows.append({"name": "share as long as asked", "value": round(as_long, 3)})
         rows += [
             {"name": f"generator: {name.replace('_', ' ')}", "value": v} for name, v in self.facts.items()
         ]
@@ -272,11 +273,12 @@ class Generated:
             counts = Counter(_kind(r.reason) for r in self.rejected).most_common()
             rows = tuple({"reason": reason, "rows": count} for reason, count in counts)
             blocks.append(Chart("bar", rows, "reason", "rows", title="Why rows were rejected"))
-        planned = self._rows()
-        labels = self.records.labels() or [""] * len(self.records)
+        first = self.records.slice(0, _SHOWN)
+        planned = self.plan.pick(first.ids)
+        labels = first.labels() or [""] * len(first)
         shown = [
             Example("synthetic", text, label or "", identity, tags=_tags(planned, identity))
-            for identity, text, label in list(zip(self.records.ids, self.records.texts(), labels))[:60]
+            for identity, text, label in zip(first.ids, first.texts(), labels)
         ]
         shown += [Example("rejected", r.text, r.label or "", r.id, r.reason) for r in self.rejected[:30]]
         if shown:
@@ -296,16 +298,39 @@ def complies(rows: Mapping[str, PlanRow], identity: str, text: str) -> bool | No
     return None if asked is None else asked.hold(text)
 
 
-def written_of(result: Generated) -> list[Written]:
-    """The records as they were planned and as they came."""
-    rows = {row.id: row for row in result.plan}
-    labels: Sequence[str | None] = result.records.labels() or [None] * len(result.records)
+def written_of(result: Generated, most: int = 2000) -> list[Written]:
+    """Records as they were planned and as they came; of many, `most` that are spread over all."""
+    total = len(result.records)
+    wanted = [i * total // min(most, total) for i in range(min(most, total))]
+    kind = result.records.kind
+    some: list[dict[str, Any]] = []
+    for i in wanted:
+        some += result.records.table.slice(i, 1).to_pylist()
+        if not len(some) % _BATCH:
+            release()
+    rows = result.plan.pick([str(record["id"]) for record in some])
     found = []
-    for identity, text, label in zip(result.records.ids, result.records.texts(), labels):
-        row = _row_of(rows, identity)
+    for record in some:
+        row = _row_of(rows, str(record["id"]))
         if row is not None and row.attributes:
-            found.append(Written(identity, text, row.attributes, label))
+            label = record.get(kind.label) if kind.label else None
+            found.append(Written(str(record["id"]), kind.text(record), row.attributes, label))
     return found
+
+
+def _beside(result: Generated) -> Iterator[tuple[PlanRow, str]]:
+    """Each record's row and text, read side by side: both stand in the order of the plan."""
+    kind, rows = result.records.kind, iter(result.plan)
+    row = next(rows, None)
+    for batch in result.records.table.to_batches(max_chunksize=_BATCH):
+        for record in batch.to_pylist():
+            identity = str(record["id"])
+            while row is not None and row.id not in (identity, identity.rpartition("-")[0]):
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row, kind.text(record)
+        release()
 
 
 def _tags(rows: Mapping[str, PlanRow], identity: str) -> tuple[str, ...]:

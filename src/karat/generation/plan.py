@@ -7,10 +7,11 @@ import heapq
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from karat import registry
 from karat.errors import BadSetting, InputError
@@ -85,6 +86,85 @@ class PlanRow:
             self.temperature,
             self.logprobs,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan(Sequence[PlanRow]):
+    """The rows of a plan: in memory, or in the file `path`, from which they are read as they are needed."""
+
+    rows: tuple[PlanRow, ...] = ()
+    path: str = ""
+    size: int = 0
+
+    @staticmethod
+    def of(rows: Iterable[PlanRow], folder: Path | None) -> Plan:
+        """Keep rows: in a file of the folder, named by their content, or in memory where there is none."""
+        if folder is None:
+            found = tuple(rows)
+            return Plan(found, size=len(found))
+        folder.mkdir(parents=True, exist_ok=True)
+        partial, digest, count = folder / "plan.part", hashlib.sha256(), 0
+        with partial.open("w", encoding="utf-8", errors="replace") as file:
+            for row in rows:
+                count += 1
+                line = json.dumps(_plain(row), ensure_ascii=False)
+                digest.update(line.encode("utf-8", "replace"))
+                file.write(line + "\n")
+        path = folder / f"plan-{digest.hexdigest()[:16]}.jsonl"
+        partial.replace(path)
+        return Plan(path=str(path), size=count)
+
+    def extended(self, rows: Iterable[PlanRow]) -> Plan:
+        """The plan with the rows of a later round."""
+        if not self.path:
+            found = (*self.rows, *rows)
+            return Plan(found, size=len(found))
+        count = self.size
+        with open(self.path, "a", encoding="utf-8", errors="replace") as file:
+            for row in rows:
+                count += 1
+                file.write(json.dumps(_plain(row), ensure_ascii=False) + "\n")
+        return Plan(path=self.path, size=count)
+
+    def __iter__(self) -> Iterator[PlanRow]:
+        if not self.path:
+            return iter(self.rows)
+        return islice(_read_rows(self.path), self.size)
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, place: int) -> PlanRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[PlanRow, ...]: ...
+    def __getitem__(self, place: int | slice) -> PlanRow | tuple[PlanRow, ...]:
+        if isinstance(place, slice):
+            return tuple(self)[place] if self.path else self.rows[place]
+        if not self.path:
+            return self.rows[place]
+        at = range(self.size)[place]
+        return next(islice(self, at, None))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def pick(self, ids: Iterable[str]) -> dict[str, PlanRow]:
+        """The rows of some ids; the id of a record of a row of several names that row."""
+        wanted = set(ids)
+        wanted |= {one.rpartition("-")[0] for one in wanted}
+        return {row.id: row for row in self if row.id in wanted}
+
+
+def _read_rows(path: str) -> Iterator[PlanRow]:
+    """The rows of a plan file that we wrote ourselves."""
+    from karat.formats import read_rows
+
+    return (_row(found, f"{path}:{line}", line) for line, found in read_rows(path))
 
 
 def make_plan(
@@ -239,42 +319,45 @@ def read_plan(path: str | os.PathLike[str], task: Task) -> tuple[PlanRow, ...]:
     ids: set[str] = set()
     for line, found in read_rows(str(path)):
         where = f"{path}:{line}"
-        prompt = found.get("prompt")
-        if not prompt and not found.get("material"):
+        if not found.get("prompt") and not found.get("material"):
             raise InputError(f"{where}: no prompt; write one, or delete the row")
-        identity = str(found.get("id") or f"plan-{line:05d}")
-        if identity in ids:
-            raise InputError(f"{where}: the id {identity!r} stands twice; rename one")
-        ids.add(identity)
-        label = found.get("label")
-        if task.labels and label not in task.label_names and not (label is None and found.get("material")):
+        row = _row(found, where, line)
+        if row.id in ids:
+            raise InputError(f"{where}: the id {row.id!r} stands twice; rename one")
+        ids.add(row.id)
+        known = row.label in task.label_names or (row.label is None and row.material)
+        if task.labels and not known:
             raise InputError(
-                f"{where}: label {label!r} is not of the task (it has: {', '.join(task.label_names)})"
+                f"{where}: label {row.label!r} is not of the task (it has: {', '.join(task.label_names)})"
             )
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        attributes = found.get("attributes") or {}
-        try:
-            rows.append(
-                PlanRow(
-                    id=identity,
-                    label=label,
-                    attributes={str(k): str(v) for k, v in attributes.items()},
-                    seed=int(found.get("seed", row_seed(0, identity))),
-                    recipe=str(found.get("recipe", "plan")),
-                    prompt=tuple(Message(str(m["role"]), str(m["content"])) for m in messages or ()),
-                    temperature=float(found.get("temperature", 1.0)),
-                    top_p=float(found.get("top_p", 1.0)),
-                    max_tokens=int(found.get("max_tokens", 256)),
-                    material=dict(found.get("material") or {}),
-                    schema=dict(found.get("schema") or {}),
-                    parents=tuple(map(str, found.get("parents") or ())),
-                    yields=int(found.get("yields", 1)),
-                    logprobs=int(found.get("logprobs", 0)),
-                    round=int(found.get("round", 0)),
-                )
-            )
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise InputError(f"{where}: cannot be read as a row of a plan ({error}); mend it") from None
+        rows.append(row)
     if not rows:
         raise InputError(f"{path}: holds no row; plan some with --dry-run")
     return tuple(rows)
+
+
+def _row(found: Mapping[str, Any], where: str, line: int) -> PlanRow:
+    """One line of a plan file as a row. Raises InputError naming the line."""
+    prompt = found.get("prompt")
+    identity = str(found.get("id") or f"plan-{line:05d}")
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    try:
+        return PlanRow(
+            id=identity,
+            label=found.get("label"),
+            attributes={str(k): str(v) for k, v in (found.get("attributes") or {}).items()},
+            seed=int(found.get("seed", row_seed(0, identity))),
+            recipe=str(found.get("recipe", "plan")),
+            prompt=tuple(Message(str(m["role"]), str(m["content"])) for m in messages or ()),
+            temperature=float(found.get("temperature", 1.0)),
+            top_p=float(found.get("top_p", 1.0)),
+            max_tokens=int(found.get("max_tokens", 256)),
+            material=dict(found.get("material") or {}),
+            schema=dict(found.get("schema") or {}),
+            parents=tuple(map(str, found.get("parents") or ())),
+            yields=int(found.get("yields", 1)),
+            logprobs=int(found.get("logprobs", 0)),
+            round=int(found.get("round", 0)),
+        )
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{where}: cannot be read as a row of a plan ({error}); mend it") from None

@@ -11,14 +11,15 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from karat import records, registry
-from karat.generation.base import Draft, Progress, Provider, Request, Response, Sample
+from karat.generation.base import Draft, Progress, Provider, Request, Sample
 from karat.generation.generated import Rejected
 from karat.generation.journal import Journal
 from karat.generation.limits import Limits, Usage
 from karat.generation.plan import PlanRow
 from karat.generation.redaction import Redactor
 from karat.generation.scenes import Outcome
-from karat.generation.shards import Setting, play_here, play_split, workers_of
+from karat.generation.shards import Job, Setting, Take, play_here, play_split, workers_of
+from karat.generation.shelf import Shelf
 from karat.generation.tasks import Task
 from karat.records import LINEAGE, Records
 
@@ -68,10 +69,11 @@ class Production:
     items: Records | None = None
     executor: Any = None
     stopped: str = ""
-    rows: list[PlanRow] = field(default_factory=list)
-    kept: dict[str, tuple[Outcome, tuple[Draft, ...]]] = field(default_factory=dict)
-    rejected: dict[str, Rejected] = field(default_factory=dict)
-    answered: dict[str, tuple[Response, ...]] = field(default_factory=dict)
+    priced: bool = False
+    """whether what each row cost is noted, for an estimate"""
+    count: int = 0
+    rejected: dict[str, tuple[int, Rejected]] = field(default_factory=dict)
+    costs: dict[str, tuple[float, float]] = field(default_factory=dict)
     looked: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
 
@@ -79,39 +81,60 @@ class Production:
         self.limits = replace(self.limits, since=time.time())
         self.pool: Sequence[Sample] = ()
         self.kind = registry.make("datatypes", self.task.type)
+        self.shelf = Shelf(None if self.store.path is None else self.store.path.parent)
+        self.model, self.saw = self.provider.model, tuple(getattr(self.provider, "saw", ()))
+        self.spec = registry.spec_of(self.recipe)
+        self._shown: dict[str, str] | None = None
 
-    def make(self, rows: Iterable[PlanRow], pool: Sequence[Sample] = ()) -> None:
-        """Work on rows; those that came to nothing are drawn again, as often as `redraw` says."""
-        begun = len(self.rows)
-        self.rows += rows
+    def make(self, rows: Iterable[PlanRow], count: int, pool: Sequence[Sample] = ()) -> None:
+        """Work on rows; those that came to nothing are drawn again, as often as `redraw` says.
+
+        Rows are taken as they are needed, and what is finished goes to the disk: memory does not grow with
+        their number, unless checks must see all records of a pass.
+        """
         self.pool = pool
-        pending = list(enumerate(self.rows[begun:], begun))
+        pending: Iterable[Job] = enumerate(rows, self.count)
+        self.count += count
         for attempt in range(self.redraw + 1):
-            if not pending or self.stopped:
+            again: list[Job] = []
+            finished: list[tuple[int, Outcome]] = []
+
+            def take(job: Job, outcome: Outcome) -> None:
+                if self.priced:
+                    self._price(outcome)
+                if self.checks:
+                    finished.append((job[0], outcome))  # noqa: B023 - used in this turn only
+                elif self._settle(job[0], outcome, {}):
+                    again.append(job)  # noqa: B023
+
+            self._play(pending, count, attempt, pool, take)
+            finished.sort(key=lambda one: one[0])
+            verdicts = self._checked([outcome for _, outcome in finished])
+            again += [(i, one.row) for i, one in finished if self._settle(i, one, verdicts)]
+            pending, count = sorted(again, key=lambda job: job[0]), len(again)
+            if not again or self.stopped:
                 break
-            outcomes = self._play(pending, attempt, pool)
-            verdicts = self._checked([outcomes[row.id] for _, row in pending if row.id in outcomes])
-            pending = [
-                (index, row)
-                for index, row in pending
-                if row.id in outcomes and self._settle(outcomes[row.id], verdicts)
-            ]
 
     def _play(
-        self, pending: list[tuple[int, PlanRow]], attempt: int, pool: Sequence[Sample]
-    ) -> dict[str, Outcome]:
+        self, pending: Iterable[Job], count: int, attempt: int, pool: Sequence[Sample], take: Take
+    ) -> None:
         limits = replace(self.limits, spent=self.usage)
         setting = Setting(self.task, self.recipe, self.provider, limits, attempt, self.repairs, pool)
         workers = workers_of(self.executor)
         if workers > 1 or self.apart:
             self.store.hide = Redactor(getattr(self.provider, "secrets", ())).bytes
-            played = play_split(setting, pending, self.store, self.executor, workers, self.progress)
+            jobs = list(pending)
+            usage, stopped = play_split(
+                setting, jobs, self.store, self.executor, workers, self.progress, take
+            )
         else:
-            played = play_here(setting, pending, self.store, self.progress)
-        self.usage, self.stopped = self.usage.plus(played.usage), played.stopped
-        for identity, outcome in played.outcomes.items():
-            self.answered[identity] = (*self.answered.get(identity, ()), *outcome.responses)
-        return played.outcomes
+            usage, stopped = play_here(setting, pending, count, self.store, self.progress, take)
+        self.usage, self.stopped = self.usage.plus(usage), stopped
+
+    def _price(self, outcome: Outcome) -> None:
+        tokens, usd = self.costs.get(outcome.row.id, (0.0, 0.0))
+        tokens += sum(one.tokens_in + one.tokens_out for one in outcome.responses)
+        self.costs[outcome.row.id] = tokens, usd + sum(one.cost_usd for one in outcome.responses)
 
     @property
     def apart(self) -> bool:
@@ -137,14 +160,14 @@ class Production:
             verdicts.update(found)
         return verdicts
 
-    def _settle(self, outcome: Outcome, verdicts: Mapping[str, str]) -> bool:
+    def _settle(self, place: int, outcome: Outcome, verdicts: Mapping[str, str]) -> bool:
         """Keep what may be kept and note why the rest may not; True when the row is to be drawn again."""
         row, drafts, whole = outcome.row, [], True
         for identity, draft in named(outcome):
             reason = draft.reason or verdicts.get(identity, "")
             label = draft.label if draft.label is not None else row.label
             if reason:
-                self.rejected[identity] = Rejected(identity, reason, draft.text, label)
+                self.rejected[identity] = place, Rejected(identity, reason, draft.text, label)
                 draft = replace(draft, reason=reason)
             else:
                 self.rejected.pop(identity, None)
@@ -153,34 +176,35 @@ class Production:
         if whole:
             # Without any answer nothing was drawn: asking again is the engine's work, and it has done it.
             return bool(outcome.responses)
-        self.kept[row.id] = (outcome, tuple(drafts))
+        kept = replace(outcome, drafts=tuple(drafts))
+        self.shelf.add(place, list(_rows(kept, self.kind.label, self.model, self.spec, self.saw, self.shown)))
         return False
+
+    @property
+    def shown(self) -> Mapping[str, str]:
+        """The records that a recipe may have shown, each with the fingerprint of where it is from."""
+        if self._shown is None:
+            self._shown = {
+                identity: source.fingerprint
+                for source in (self.human, self.items)
+                if source is not None
+                for identity in source.ids
+            }
+        return self._shown
 
     def samples(self) -> list[Sample]:
         """What was made so far, for the rounds that follow."""
         return [
             Sample(
-                identity,
-                self.kind.text({**draft.fields}),
-                draft.label if draft.label is not None else outcome.row.label,
-                outcome.row.attributes,
-                draft.fields,
+                str(row["id"]),
+                self.kind.text(row),
+                row.get(self.kind.label) if self.kind.label else None,
+                json.loads(row["lineage"]["attributes"] or "{}"),
+                {name: value for name, value in row.items() if name not in ("id", "lineage", "raw")},
                 human=False,
-                parents=(*outcome.row.parents, *draft.parents),
+                parents=tuple(row["lineage"].get("parents", ())),
             )
-            for outcome, drafts in self._in_order()
-            for identity, draft in named(replace(outcome, drafts=drafts))
-            if not draft.reason
-        ]
-
-    def costs(self) -> list[tuple[float, float]]:
-        """Tokens and dollars of each row that was answered."""
-        return [
-            (
-                float(sum(one.tokens_in + one.tokens_out for one in responses)),
-                sum(one.cost_usd for one in responses),
-            )
-            for responses in self.answered.values()
+            for row in self.shelf
         ]
 
     def told(self) -> tuple[dict[str, Any], ...]:
@@ -195,40 +219,16 @@ class Production:
             for check in self.checks
         )
 
-    def _in_order(self) -> Iterator[tuple[Outcome, tuple[Draft, ...]]]:
-        return (self.kept[row.id] for row in self.rows if row.id in self.kept)
-
     def rejections(self) -> tuple[Rejected, ...]:
         """The rejected rows, in the order of the plan."""
-        order = {row.id: i for i, row in enumerate(self.rows)}
+        return tuple(one for _, one in sorted(self.rejected.values(), key=lambda found: found[0]))
 
-        def place(one: Rejected) -> int:
-            return order.get(one.id, order.get(one.id.rpartition("-")[0], 0))
-
-        return tuple(sorted(self.rejected.values(), key=place))
-
-    def records(self, model: str, spec: str, saw: tuple[str, ...]) -> Records:
+    def records(self) -> Records:
         """The kept records with their whole lineage; `raw` keeps the answer where cleaning changed it.
 
-        saw: what the generator was trained on; what it was shown for a row is added to that row.
+        `generator_saw` is what the generator was trained on, and what it was shown for a row.
         """
-        shown = {
-            identity: source.fingerprint
-            for source in (self.human, self.items)
-            if source is not None
-            for identity in source.ids
-        }
-        found = [
-            one
-            for outcome, drafts in self._in_order()
-            for one in _rows(replace(outcome, drafts=drafts), self.kind.label, model, spec, saw, shown)
-        ]
-        if not found:
-            return no_records(self.task)
-        if all(row.get("raw") is None for row in found):
-            for row in found:
-                row.pop("raw", None)
-        return records.from_rows(found, datatype=self.task.type, path="generated")
+        return self.shelf.table(self.task.type, self.kind) if self.shelf.records else no_records(self.task)
 
 
 def named(outcome: Outcome) -> Iterator[tuple[str, Draft]]:
@@ -290,8 +290,9 @@ def _rows(
         lineage["generator_saw"] = list(dict.fromkeys([*saw, *seen]))
         if parents:
             lineage["parents"] = list(dict.fromkeys(parents))
-        raw = draft.text if draft.text and own.get("text") != draft.text else None
-        yield {**own, "id": identity, "raw": raw, "lineage": lineage}
+        if draft.text and own.get("text") != draft.text:
+            own["raw"] = draft.text
+        yield {**own, "id": identity, "lineage": lineage}
 
 
 def _portion(total: int, parts: int, number: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,8 @@ from karat.generation.scenes import Outcome, RowScene, play
 from karat.generation.tasks import Task
 
 Job = tuple[int, PlanRow]
+Take = Callable[[Job, Outcome], None]
+"""What is done with the outcome of a row."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,16 @@ class Shard:
 
 @dataclass(frozen=True)
 class Played:
-    """What rows came to, what it cost, and why calling ended early (fatal: for good)."""
+    """What rows came to in a worker, what it cost, and why calling ended early (fatal: for good)."""
 
-    outcomes: dict[str, Outcome]
+    outcomes: tuple[tuple[Job, Outcome], ...]
     usage: Usage = field(default_factory=Usage)
     stopped: str = ""
     fatal: str = ""
 
 
-async def perform(engine: Engine, setting: Setting, jobs: Sequence[Job]) -> dict[str, Outcome]:
-    """Work on rows with an engine."""
-    outcomes: dict[str, Outcome] = {}
+async def perform(engine: Engine, setting: Setting, jobs: Iterable[Job], take: Take) -> None:
+    """Work on rows with an engine, and hand on what each comes to."""
 
     async def one(job: Job) -> None:
         index, row = job
@@ -70,41 +71,49 @@ async def perform(engine: Engine, setting: Setting, jobs: Sequence[Job]) -> dict
             repairs=setting.repairs,
             pool=setting.pool,
         )
-        outcomes[row.id] = await play(setting.recipe, scene)
-        if all(draft.reason for draft in outcomes[row.id].drafts):
+        outcome = await play(setting.recipe, scene)
+        if all(draft.reason for draft in outcome.drafts):
             engine.failed += 1
+        take(job, outcome)
 
     await engine.drive(jobs, one)
-    return outcomes
 
 
-def play_here(setting: Setting, jobs: Sequence[Job], store: Journal, progress: Progress | None) -> Played:
-    """Work on rows in this process."""
+def play_here(
+    setting: Setting,
+    jobs: Iterable[Job],
+    count: int,
+    store: Journal,
+    progress: Progress | None,
+    take: Take,
+) -> tuple[Usage, str]:
+    """Work on rows in this process; returns what it cost, and why calling ended early."""
 
-    async def work() -> Played:
-        engine = Engine(setting.provider, store, setting.limits, progress=progress, total=len(jobs))
+    async def work() -> tuple[Usage, str]:
+        engine = Engine(setting.provider, store, setting.limits, progress=progress, total=count)
         async with engine:
-            outcomes = await perform(engine, setting, jobs)
-        return Played(outcomes, engine.usage(), engine.stopped)
+            await perform(engine, setting, jobs, take)
+        return engine.usage(), engine.stopped
 
     return run(work)
 
 
 def play_shard(shard: Shard) -> Played:
     """Work on rows in a worker: purse and journal are in the office, the provider is asked from here."""
+    outcomes: list[tuple[Job, Outcome]] = []
 
     async def work() -> Played:
         desk = Desk(shard.address)
         engine = Engine(
             shard.setting.provider, Journal(None), shard.setting.limits, total=len(shard.jobs), desk=desk
         )
-        outcomes: dict[str, Outcome] = {}
+        fatal = ""
         try:
             async with engine:
-                outcomes = await perform(engine, shard.setting, shard.jobs)
+                await perform(engine, shard.setting, shard.jobs, lambda job, one: outcomes.append((job, one)))
         except ProviderError as error:  # what was answered is in the journal; the run says it once
-            return Played(outcomes, engine.usage(), engine.stopped, str(error))
-        return Played(outcomes, engine.usage(), engine.stopped)
+            fatal = str(error)
+        return Played(tuple(outcomes), engine.usage(), engine.stopped, fatal)
 
     return run(work)
 
@@ -116,7 +125,8 @@ def play_split(
     executor: Any,
     workers: int,
     progress: Progress | None,
-) -> Played:
+    take: Take,
+) -> tuple[Usage, str]:
     """Split rows over an executor's workers, under one purse, one rate and one journal.
 
     The rows of a worker are spread over the plan, so that all classes come on in step. A worker that died is
@@ -137,21 +147,21 @@ def play_split(
             progress("generate", done, len(jobs), note=f"{count} workers · {purse.usd:.4g} USD")
 
     own = _shared(setting, count)
+    usage, stopped, fatal = Usage(), "", ""
     with session(executor):
         host = str(getattr(executor, "host", "127.0.0.1"))
         with Office(store, purse, rates, host=host, done=tell) as office:
             shards = [Shard(own, tuple(jobs[i::count]), office.address) for i in range(count)]
-            parts: list[Played] = list(executor.map(play_shard, shards))
-    usage, outcomes = Usage(), {}
-    for part in parts:
-        usage = usage.plus(part.usage)
-        outcomes.update(part.outcomes)
+            for part in executor.map(play_shard, shards):
+                usage = usage.plus(part.usage)
+                stopped, fatal = stopped or part.stopped, fatal or part.fatal
+                for job, outcome in part.outcomes:
+                    take(job, outcome)
     paid = ("answers", "reused", "tokens_in", "tokens_out", "cost_usd")
     usage = replace(usage, **{name: getattr(office.usage, name) for name in paid})
-    fatal = next((part.fatal for part in parts if part.fatal), "")
     if fatal:
         raise ProviderError(fatal)
-    return Played(outcomes, usage, next((part.stopped for part in parts if part.stopped), ""))
+    return usage, stopped
 
 
 def _shared(setting: Setting, workers: int) -> Setting:

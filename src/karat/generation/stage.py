@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from karat.generation.estimate import estimate, spread_rows
 from karat.generation.generated import Generated, written_of
 from karat.generation.journal import Journal
 from karat.generation.limits import Limits, Usage
-from karat.generation.plan import PlanRow, Sampling
+from karat.generation.plan import Plan, PlanRow, Sampling
 from karat.generation.production import Production, no_records
 from karat.generation.tasks import Task
 from karat.records import Records
@@ -119,12 +121,12 @@ def generate(
         work = Production(chosen, maker, source, store, limits, redraw, repairs, checks, progress, usage)
         work.human, work.items, work.executor = seen, items, executor
         plot = Plot(chosen, n, seed, seen, items, sampling=sampling)
-        rounds = _rounds(maker, plot, plan, answer_tokens, {"temperature": temperature, "top_p": top_p})
-        rows, planned = next(rounds)
-        base = replace(_planned(work, rows, planned, spec, seed, journal), dry_run=dry_run)
+        drawn = {"temperature": temperature, "top_p": top_p}
+        rounds = _rounds(maker, plot, plan, answer_tokens, drawn)
+        base = replace(_planned(work, next(rounds), plot, spec, journal), dry_run=dry_run)
         if dry_run:
-            return _sampled(base, work, plot, sample, planned) if sample else base
-        return _carried_out(base, work, rows, rounds, judge, journal)
+            return _sampled(base, work, plot, sample) if sample else base
+        return _carried_out(base, work, rounds, judge, journal)
     finally:
         store.close()
 
@@ -151,62 +153,67 @@ def _source(
 
 
 def _planned(
-    work: Production,
-    rows: tuple[PlanRow, ...],
-    planned: int,
-    spec: str,
-    seed: int,
-    journal: Path | None,
+    work: Production, rows: Iterator[PlanRow], plot: Plot, spec: str, journal: Path | None
 ) -> Generated:
     """What is known before the first row is made."""
-    source = work.provider
+    source, plan = work.provider, Plan.of(rows, journal)
+    if not len(plan):
+        name = registry.name_of(work.recipe)
+        raise InputError(
+            f"recipe {name!r} plans no row from what it was given; see: karat show recipes {name}"
+        )
+    first = work.recipe.rounds(plot.n)[0] if hasattr(work.recipe, "rounds") else plot.n
+    planned = max(len(plan), round(len(plan) * plot.n / max(first, 1)))
     return Generated(
         records=no_records(work.task),
-        plan=rows,
+        plan=plan,
         rejected=(),
         usage=work.usage,
-        estimate=estimate(rows, source, work.task, work.recipe, planned=planned),
+        estimate=estimate(plan, source, work.task, work.recipe, planned=planned),
         task=work.task,
         provider=spec,
         model=source.model,
         recipe=registry.spec_of(work.recipe),
-        seed=seed,
+        seed=plot.seed,
         saw=tuple(getattr(source, "saw", ())),
         facts=dict(getattr(source, "facts", {})),
-        plan_path=_kept_plan(rows, journal),
+        plan_path=plan.path,
     )
 
 
-def _rounds(maker: Any, plot: Plot, plan: Path | None, answer_tokens: int, numbers: dict[str, float]) -> Any:
-    """Yield the rows of each round and how many rows there will be; the pool so far is sent in between."""
+def _rounds(
+    maker: Any, plot: Plot, plan: Path | None, answer_tokens: int, drawn: dict[str, float]
+) -> Generator[Iterator[PlanRow], Sequence[Sample], None]:
+    """Yield the rows of each round, which are planned as they are taken; what was made is sent in between."""
     if plan is not None:
         rows = planning.read_plan(plan, plot.task)
         for turn in sorted({row.round for row in rows}):
-            yield tuple(row for row in rows if row.round == turn), len(rows)
+            yield iter([row for row in rows if row.round == turn])
         return
     sizes = maker.rounds(plot.n) if hasattr(maker, "rounds") else (plot.n,)
-    human = samples_of(plot.human)
-    pool: Sequence[Sample] = human
-    first, width = 0, max(4, len(str(plot.n)))
+    pool = human = _pool(maker, plot.human)
+    width, count = max(4, len(str(plot.n))), 0
+
+    def counted(now: Plot) -> Iterator[PlanRow]:
+        nonlocal count
+        for row in planning.compose(
+            now, maker, answer_tokens=answer_tokens, first=count, width=width, **drawn
+        ):
+            count += 1
+            yield row
+
     for turn, size in enumerate(sizes):
-        now = replace(plot, n=size, round=turn, pool=pool)
-        rows = tuple(
-            planning.compose(now, maker, answer_tokens=answer_tokens, first=first, width=width, **numbers)
-        )
-        if not rows:
-            raise InputError(
-                f"recipe {registry.name_of(maker)!r} plans no row from what it was given; see: karat show "
-                f"recipes {registry.name_of(maker)}"
-            )
-        first += len(rows)
-        made = yield rows, max(len(rows), round(len(rows) * plot.n / max(size, 1)))
-        pool = [*human, *(made or ())]
+        made = yield counted(replace(plot, n=size, round=turn, pool=pool))
+        pool = [*human, *made]
+
+
+def _pool(maker: Any, human: Records | None) -> Sequence[Sample]:
+    """The human records as samples, for a recipe that looks at them."""
+    return samples_of(human) if hasattr(maker, "compose") or hasattr(maker, "write") else []
 
 
 def samples_of(human: Records | None) -> list[Sample]:
     """Human records as samples that a recipe may show."""
-    import json
-
     if human is None:
         return []
     labels: Sequence[str | None] = human.labels() or [None] * len(human)
@@ -223,15 +230,17 @@ def samples_of(human: Records | None) -> list[Sample]:
     ]
 
 
-def _sampled(base: Generated, work: Production, plot: Plot, sample: int, planned: int) -> Generated:
+def _sampled(base: Generated, work: Production, plot: Plot, sample: int) -> Generated:
     """Make a few rows of a plan, and price the whole by them. Raises BudgetSpent at a cap."""
     if sample < 0:
         raise BadSetting(f"sample={sample} is negative; give how many rows to make, or 0 for none")
     rows = spread_rows(base.plan, sample)
-    work.make(rows, samples_of(plot.human))
+    work.priced = True
+    work.make(rows, len(rows), _pool(work.recipe, plot.human))
     if work.stopped:
         raise BudgetSpent(work.stopped)
-    costs = work.costs()
+    planned = base.estimate.rows
+    costs = list(work.costs.values())
     priced = estimate(base.plan, work.provider, base.task, work.recipe, planned=planned, sample=costs)
     return replace(base, estimate=priced, usage=work.usage, rejected=work.rejections())
 
@@ -239,68 +248,48 @@ def _sampled(base: Generated, work: Production, plot: Plot, sample: int, planned
 def _carried_out(
     base: Generated,
     work: Production,
-    rows: tuple[PlanRow, ...],
-    rounds: Any,
+    rounds: Generator[Iterator[PlanRow], Sequence[Sample], None],
     judge: Any,
     journal: Path | None,
 ) -> Generated:
     """Call for all rows of the plan. Raises BudgetSpent at a cap, with what there is in a file."""
-    pool: Sequence[Sample] = samples_of(work.human)
-    if work.executor is not None:
-        with session(work.executor):  # workers stay from one round to the next
-            _rounds_done(work, base, rows, rounds, pool)
-    else:
-        _rounds_done(work, base, rows, rounds, pool)
-    plan = tuple(work.rows)
-    made_records = work.records(base.model, base.recipe, base.saw)
+    # workers stay from one round to the next
+    with session(work.executor) if work.executor is not None else nullcontext():
+        plan = _rounds_done(work, base, rounds)
     result = replace(
         base,
         plan=plan,
-        records=made_records,
+        records=work.records(),
         rejected=work.rejections(),
         usage=work.usage,
         checks=work.told(),
     )
     if not work.stopped:
         asked = compliance_of(written_of(result), base.task, judge, work, base.seed)
-        result = replace(result, attributes_as_asked=asked, usage=work.usage)
-    if work.stopped:
-        left = ""
-        if journal is not None and len(made_records):
-            path = made_records.write(journal / "partial.jsonl")
-            left = f" ({len(made_records):,} records so far: {path})"
-        raise BudgetSpent(work.stopped + left)
-    return result
+        return replace(result, attributes_as_asked=asked, usage=work.usage)
+    left = ""
+    if journal is not None and len(result.records):
+        path = result.records.write(journal / "partial.jsonl")
+        left = f" ({len(result.records):,} records so far: {path})"
+    raise BudgetSpent(work.stopped + left)
 
 
 def _rounds_done(
-    work: Production, base: Generated, rows: tuple[PlanRow, ...], rounds: Any, pool: Sequence[Sample]
-) -> None:
-    """Work on the rows of each round, and plan the next by what came of them."""
+    work: Production, base: Generated, rounds: Generator[Iterator[PlanRow], Sequence[Sample], None]
+) -> Plan:
+    """Work on the rows of each round, and plan the next by what came of them; returns the whole plan."""
+    plan, rows, pool = base.plan, base.plan, _pool(work.recipe, work.human)
     while True:
-        work.make(rows, pool)
+        work.make(rows, len(rows), pool)
         if work.stopped:
-            break
-        made = work.samples() if len(work.rows) < base.estimate.rows else []
+            return plan
+        made = work.samples() if work.count < base.estimate.rows else []
         try:
-            rows, _ = rounds.send(made)
+            rows = Plan.of(rounds.send(made), None)
         except StopIteration:
-            break
-        pool = [*samples_of(work.human), *made]
-        _append_plan(work.rows, rows, base.plan_path)
-
-
-def _kept_plan(rows: tuple[PlanRow, ...], journal: Path | None) -> str:
-    """Write the plan into the journal's folder; returns its path."""
-    if journal is None:
-        return ""
-    return str(planning.write_plan(rows, journal / f"plan-{planning.fingerprint(rows)}.jsonl"))
-
-
-def _append_plan(before: Iterable[PlanRow], rows: tuple[PlanRow, ...], path: str) -> None:
-    """A later round is known only when the earlier ones are done: the plan file grows by it."""
-    if path:
-        planning.write_plan((*before, *rows), path)
+            return plan
+        pool = [*_pool(work.recipe, work.human), *made]
+        plan = plan.extended(rows)
 
 
 def _check_needs(maker: Any, task: Task, human: Records | None, items: Records | None) -> None:

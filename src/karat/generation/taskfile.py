@@ -184,9 +184,11 @@ def _schema(found: Any, where: str) -> Mapping[str, Any]:
             found = json.loads(found)
         except json.JSONDecodeError as error:
             raise InputError(f"{where}: schema is not JSON ({error}); mend it") from None
+    schema = _table(found, f"{where}: schema")
+    if not schema:
+        return schema
     from karat.generation.parsing import check_schema
 
-    schema = _table(found, f"{where}: schema")
     try:
         check_schema(schema)
     except InputError as error:
