@@ -96,17 +96,18 @@ def _once(shelf: str, given: Sequence[Any]) -> list[Any]:
 
 def _names(shelf: str, parts: Sequence[Any]) -> list[str]:
     """The model or the bare name of each part; the whole spec where that is not enough."""
-    short, long = [], []
+    short = []
     for one in parts:
         if isinstance(one, str):
             name, settings = registry.parse(one)
             short.append((settings.get("model") if shelf == "providers" else "") or name)
-            long.append(one)
         else:
             model = getattr(one, "model", "") if shelf == "providers" else ""
             short.append(str(model) or registry.name_of(one))
-            long.append(registry.spec_of(one))
-    return [s if short.count(s) == 1 else whole for s, whole in zip(short, long)]
+    return [
+        name if short.count(name) == 1 else one if isinstance(one, str) else registry.spec_of(one)
+        for name, one in zip(short, parts)
+    ]
 
 
 def make(

@@ -127,12 +127,12 @@ def pilot(
     )
     with _folder(journal) as folder:
         made = making.make(order, choices, journal=folder, progress=progress, executor=executor)
-    return _told(made, ground, order, maker, metrics, margin, refits, executor, progress)
+        return _told(made, ground, order, maker, metrics, margin, refits, executor, progress)
 
 
 @contextmanager
 def _folder(journal: Path | None) -> Iterator[Path]:
-    """The journal's folder; without one a folder while the arms are made, so that a model is learned once."""
+    """The journal's folder; without one a folder for as long as the pilot takes: a model is learned once."""
     if journal is not None:
         yield journal
         return
@@ -169,7 +169,7 @@ def _told(
     far = {
         name: diversity.distance(rows, ground.scored, seed=order.seed, executor=executor)
         for name, rows in records.items()
-        if ground.scored is not None and len(rows) >= LEAST
+        if ground.scored is not None and len(rows) >= LEAST and (metrics or not ground.labelled)
     }
     notes = [*ground.notes, *varied.notes]
     figures: dict[str, Figure] = {}
@@ -178,7 +178,7 @@ def _told(
     if ground.labelled:
         sets, notes_of_sets = _sets(made, ground, order)
         notes += notes_of_sets
-        sizes = {name: len(rows) for name, (rows, _) in sets.items()}
+        sizes = {name: len(one.records) for name, one in sets.items()}
         assert ground.scored is not None
         draws = student.score(
             sets,
@@ -227,7 +227,7 @@ def _told(
 
 def _sets(
     made: Sequence[making.Made], ground: Grounds, order: making.Order
-) -> tuple[dict[str, tuple[Records, Sequence[str]]], list[str]]:
+) -> tuple[dict[str, student.TrainingSet], list[str]]:
     """The training set of each arm, all of one size, and as many human records beside them."""
     assert ground.scored is not None
     notes: list[str] = []
@@ -244,16 +244,16 @@ def _sets(
         kept[name] = rows, one.calls
     # An arm that lost most of its rows must not shrink the others: it is scored at its own size.
     size = min((len(rows) for rows, _ in kept.values() if len(rows) >= order.n / 2), default=order.n)
-    sets: dict[str, tuple[Records, Sequence[str]]] = {}
+    sets: dict[str, student.TrainingSet] = {}
     for name, (rows, calls) in kept.items():
         if len(rows) < size:
             notes.append(f"{name} is scored on its {len(rows):,} rows, the others on {size:,}")
-        sets[name] = rows.take(range(min(size, len(rows)))), calls[:size]
+        sets[name] = student.TrainingSet(rows.take(range(min(size, len(rows)))), calls[:size])
     if ground.shown is not None and ground.shown.labels() is not None and len(ground.shown) >= LEAST:
         human = ground.shown.sample(size, seed=order.seed)
         gold_labels(human, "human")
         if len(set(human.labels() or ())) > 1 and sets:
-            sets["human"] = human, human.ids
+            sets["human"] = student.TrainingSet(human, human.ids, by_label=False)
             if len(human) < size:
                 notes.append(f"the human ceiling is that of {len(human):,} records: there are no more")
     if not kept:
@@ -394,7 +394,7 @@ def _notes(rows: Sequence[Arm]) -> list[str]:
         names = ", ".join(one.name for one in rows if not one.ahead)
         notes.append(
             f"rows of {names} stand in no plan of the whole (a plan in rounds, or a smaller one), so that "
-            "the whole pays for them again"
+            "the whole may pay for them again"
         )
     lost = [one.name for one in rows if one.rejected_share > 0.2]
     if lost:

@@ -2,7 +2,8 @@
 
 Two things are drawn at random: the rows that an arm happened to write, and the test records. Both are
 resampled: `refits` trains again on rows drawn with replacement, and each model is scored on the same draws of
-test records. The variances add as in a crossed design (Owen 2007, The pigeonhole bootstrap): what both
+test records. A plan gives each label its quota, so rows are drawn within labels: another plan would not have
+other label shares. The variances add as in a crossed design (Owen 2007, The pigeonhole bootstrap): what both
 share stands in each of them and is taken off once.
 """
 
@@ -72,19 +73,38 @@ class Draws:
 
 
 @dataclass(frozen=True)
+class TrainingSet:
+    """Records to train on, and the call that each came from; by_label: their label shares were planned."""
+
+    records: Records
+    calls: Sequence[str]
+    by_label: bool = True
+
+
+@dataclass(frozen=True)
 class Pupil:
     """The rows of one training set: `rows` [n] in the pool, and the call that each came from.
 
-    Rows of one call are resampled together: they were written in one breath.
+    Rows of one call are resampled together: they were written in one breath. strata [n]: calls are drawn
+    within each of them.
     """
 
     name: str
     rows: Indices
     calls: Indices
+    strata: Indices
+
+    def draw(self, rng: np.random.Generator) -> Indices:
+        """As many calls as there are, drawn with replacement within each stratum: their rows."""
+        order = np.argsort(self.calls, kind="stable")
+        cuts = np.flatnonzero(np.diff(self.calls[order])) + 1
+        bundles, of = np.split(self.rows[order], cuts), self.strata[order][np.r_[0, cuts]]
+        chosen = [rng.choice(np.flatnonzero(of == one), int((of == one).sum())) for one in np.unique(of)]
+        return np.sort(np.concatenate([bundles[i] for i in np.concatenate(chosen)]))
 
 
 def score(
-    sets: dict[str, tuple[Records, Sequence[str]]],
+    sets: dict[str, TrainingSet],
     test: Records,
     *,
     trainer: Any,
@@ -93,14 +113,15 @@ def score(
     executor: Any = None,
     progress: Any = None,
 ) -> dict[str, Draws]:
-    """Train on each set (records, and the call of each record) and score on the test records: macro-F1."""
-    pool = _pool([*(records for records, _ in sets.values()), test])
+    """Train on each set and score on the test records: macro-F1 in points."""
+    pool = _pool([*(one.records for one in sets.values()), test])
     classes = tuple(sorted({str(label) for label in pool.labels() or ()}))
     pupils, start = [], 0
-    for name, (records, calls) in sets.items():
-        _, numbers = np.unique(np.array(calls, dtype=object).astype(str), return_inverse=True)
-        pupils.append(Pupil(name, np.arange(start, start + len(records)), numbers))
-        start += len(records)
+    for name, one in sets.items():
+        rows = np.arange(start, start + len(one.records))
+        labels = gold_labels(one.records) if one.by_label else [""] * len(rows)
+        pupils.append(Pupil(name, rows, _numbers(one.calls), _numbers(labels)))
+        start += len(rows)
     work = partial(
         _learn,
         prepared(trainer, pool),
@@ -130,19 +151,18 @@ def _learn(
     pupil: Pupil,
 ) -> list[Outcome]:
     """What models say that are trained on the rows as they are, and on each resample; runs in a worker."""
-    count = int(pupil.calls.max()) + 1
-    order = np.argsort(pupil.calls, kind="stable")
-    bundles = np.split(pupil.rows[order], np.flatnonzero(np.diff(pupil.calls[order])) + 1)
     # By the name of the set: the rows of two sets are drawn independently of each other.
     rng = np.random.default_rng([seed, 0x9110, *pupil.name.encode("utf-8", "replace")])
     found = []
     for number in range(refits + 1):
-        rows = pupil.rows
-        if number:
-            rows = np.sort(np.concatenate([bundles[i] for i in rng.integers(0, count, count)]))
+        rows = pupil.draw(rng) if number else pupil.rows
         said = reader.fit_predict(rows, test, seed=seed + number)
         found.append(scoring.outcome(said, gold, classes))
     return found
+
+
+def _numbers(names: Sequence[str]) -> Indices:
+    return np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)[1].astype(np.int64)
 
 
 def _draws(outcomes: Sequence[Outcome], texts: Sequence[str], seed: int) -> Draws:
