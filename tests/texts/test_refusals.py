@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
 
-from karat.texts.refusals import refusal
+from karat.texts import refusals
+from karat.texts.refusals import LANGUAGES, refusal
 
 
 @pytest.mark.parametrize(
@@ -82,3 +87,19 @@ def test_answers_of_models_hold_some(data_dir: Path) -> None:
     with gzip.open(data_dir / "alpaca_eval_outputs/outputs.jsonl.gz", "rt", encoding="utf-8") as lines:
         texts = sorted({json.loads(line)["output"] or "" for line in lines})
     assert 0.025 < sum(bool(refusal(text)) for text in texts) / len(texts) < 0.045
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["itself", "refuses"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_quick_look_misses_nothing(language: str, side: int) -> None:
+    """Whatever a pattern matches passes the quick look: texts are drawn from the patterns themselves."""
+    pattern = re.compile(refusals._folded(refusals._PATTERNS[language][side]))
+
+    @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(some.from_regex(pattern))
+    def holds(text: str) -> None:
+        folded = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'").replace("\u2018", "'")
+        if pattern.search(folded):
+            assert refusals.suspicious(folded)
+
+    holds()

@@ -81,9 +81,14 @@ def refused(text: str) -> str:
 
 def fields_of(task: Task) -> tuple[str, ...]:
     """The fields that a model must write for a data type; the label comes from the plan."""
+    return _fields(task.type)
+
+
+@lru_cache(maxsize=32)
+def _fields(datatype: str) -> tuple[str, ...]:
     from karat import registry
 
-    kind = registry.make("datatypes", task.type)
+    kind = registry.make("datatypes", datatype)
     return tuple(name for name in kind.forms[0] if name != kind.label)
 
 

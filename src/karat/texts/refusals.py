@@ -141,10 +141,50 @@ _PATTERNS: dict[str, tuple[str, str]] = {
 
 LANGUAGES = tuple(_PATTERNS)
 
+# Whatever a pattern finds holds one of these, or signs from U+3040 on (Chinese, Japanese, Korean). Looking for
+# them takes a fiftieth of the time of the patterns, and hardly any text has one.
+_STEMS = (
+    *(
+        " ai",
+        "artificial",
+        "language model",
+        "helpful assistant",
+        "computer program",
+        " update",
+        "knowledge cut",
+    ),
+    *("training data", "programming", "policy", "policies", "guidelines"),
+    *("can't", "cannot", "can not", "won't", "will not", "unable to", "able to", "decline to", "comfortable"),
+    *("sorry", "refuse to"),
+    *("modell", "ki-", "künstliche intelligenz", " ki ", "leid", "entschuldig", "bedaure"),
+    *(
+        "en tant qu",
+        "modèle de langage",
+        "intelligence artificielle",
+        "ia,",
+        "désolé",
+        "excus",
+        "malheureusement",
+    ),
+    *("regrette", "modelo", "asistente", "inteligencia", " ia", "lo siento", "lament", "disculp", "perdón"),
+    *("modello", "assistente", "intelligenza", "dispiace", "spiacente", "scuso", "purtroppo"),
+    *("inteligência", "desculp", "sinto muito", "infelizmente"),
+    *("model", "ai-", "intelligentie", "spijt me", "helaas"),
+    *("модель", "ассистент", "искусственный", "извин", "прост", "сожалению", "прощения", "жаль"),
+)
+_EAST = "\u3040"
+
+
+def suspicious(folded: str) -> bool:
+    """Whether a folded text may be a refusal at all."""
+    return any(stem in folded for stem in _STEMS) or (not folded.isascii() and max(folded) >= _EAST)
+
 
 def refusal(text: str, languages: tuple[str, ...] = LANGUAGES) -> str:
     """Return what makes a text a refusal, quoted; empty for any other text."""
     folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'").replace("‘", "'")
+    if not suspicious(folded):
+        return ""
     both, refusing = _compiled(languages)
     found = both.search(folded)
     kind = "speaks of itself as a model"
