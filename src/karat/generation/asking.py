@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +27,8 @@ class Asker:
         """The answers by request id; requests that failed are left out, and told in `failures`."""
         if not requests:
             return {}
+        if self.limits.since is None:  # what one turn has paid for, a later one does not pay again
+            self.limits = replace(self.limits, since=time.time())
         called = call(
             self.provider,
             requests,

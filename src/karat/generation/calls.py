@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from karat.errors import BudgetSpent
 from karat.generation.base import Progress, Provider, Request, Response
-from karat.generation.engine import Engine, NoAnswer
+from karat.generation.engine import Engine
+from karat.generation.gathering import NoAnswer
 from karat.generation.journal import Journal
 from karat.generation.limits import Limits, Usage
 

@@ -6,11 +6,10 @@ import asyncio
 import math
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence, Sized
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from karat.errors import ProviderError
 from karat.generation.base import (
@@ -27,8 +26,9 @@ from karat.generation.base import (
     most,
 )
 from karat.generation.gate import Gate, Kind, Rates
+from karat.generation.gathering import Asking, Batches, Halted, Left, NoAnswer, Outcome
 from karat.generation.journal import Journal, Writer
-from karat.generation.limits import Limits, Usage, note
+from karat.generation.limits import Books, Limits, Usage
 from karat.generation.office import Desk
 from karat.generation.purse import OwnPurse, Purse
 from karat.generation.redaction import Redactor
@@ -41,7 +41,7 @@ _GIVE_UP = 8
 _NEVER_ANSWERED = 10.0  # seconds
 # A server that says "too many" is not broken: such answers use up fewer of the tries.
 _BUSY_TRIES = 5
-_TELL = 0.2  # seconds between two lines of progress
+_AT_A_TURN = 256  # rows that need no call before other things have their turn
 _KINDS: dict[str, Kind] = {
     "busy": "busy",
     "server": "server",
@@ -51,20 +51,8 @@ _KINDS: dict[str, Kind] = {
 }
 
 
-class NoAnswer(Exception):
-    """One request has no answer; the message says why."""
-
-
-class Halted(Exception):
-    """The engine makes no more calls: a cap, the time, or a server that is away."""
-
-
 class _TooDear(Exception):
     """A batch costs more than is left; a part of it may not."""
-
-
-Outcome = Response | NoAnswer | Halted | Retryable
-Waiting = tuple[str, Request, asyncio.Future[Response]]
 
 
 class Engine:
@@ -101,17 +89,21 @@ class Engine:
         self.redactor = Redactor(getattr(provider, "secrets", ()))
         self.journal.hide = self.redactor.bytes
         self.writer: Writer | Desk = desk or Writer(journal)
-        self.progress, self.total, self.done = progress, total, 0
+        self.books = Books(progress, total)
         self.stopped = ""
         self.fatal: BaseException | None = None
         self.failed = 0
-        self._usage = dict.fromkeys(Usage.__dataclass_fields__, 0.0)
-        self._asking: dict[str, asyncio.Future[Response]] = {}
-        self._pending: deque[Waiting] = deque()
-        self._again: dict[str, int] = {}  # how often a row of a batch was sent again
-        self._batches: set[asyncio.Task[None]] = set()
-        self._flushing = False
+        self._asking: dict[str, Asking] = {}
+        self._looking = 0  # questions that the journal is asked for just now
+        # Until what earlier runs of the plan have spent is counted, no money is spent.
+        self._settled = desk is None and not len(journal)
+        self._closing = False
+        self.batches = Batches(
+            self._obtain, self._again, self.limits, size=provider.batch_size, many=self.concurrency
+        )
         self._begun = time.perf_counter()
+        over = self.limits.max_seconds
+        self._ends = math.inf if over is None else self._begun + over
         self._since = time.time() if self.limits.since is None else self.limits.since
         self._alive = self._begun  # when the server last answered
         self._spoke = False  # whether it ever said anything
@@ -123,17 +115,31 @@ class Engine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._batches:
-            task.cancel()
-        await asyncio.gather(*self._batches, return_exceptions=True)
-        await self.writer.close()
-        self.journal.hide = None
-        close = getattr(self.provider, "close", None)
-        if close is not None:
-            await close()
-        self._tell(last=True)
+        try:
+            # Rows may have begun calls and not waited for them: those are paid for, and written down too.
+            while error is None and self._asking:
+                await asyncio.wait([asking.future for asking in self._asking.values()])
+        finally:
+            await self._close()
+        self.books.tell(self.usage, last=True)
         if self.fatal is not None and error is None:
             raise self.fatal
+
+    async def _close(self) -> None:
+        """End what is still under way, write the last answers down, and let the provider go."""
+        self._closing = self.batches.closed = True
+        begun = {asking.task for asking in self._asking.values() if asking.task is not None}
+        tasks = [*self.batches.tasks, *(begun - {asyncio.current_task()})]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await self.writer.close()
+        finally:
+            self.journal.hide = None
+            close = getattr(self.provider, "close", None)
+            if close is not None:
+                await close()
 
     @property
     def width(self) -> int:
@@ -150,10 +156,12 @@ class Engine:
                     await work(job)
                 except Halted:
                     return
-                self.done += 1
+                self.books.done += 1
                 if self.desk is not None:
                     self.desk.row_done()
-                self._tell()
+                self.books.tell(self.usage)
+                if not self.books.done % _AT_A_TURN:
+                    await asyncio.sleep(0)
 
         width = min(self.width, len(jobs)) if isinstance(jobs, Sized) else self.width
         tasks = [asyncio.create_task(runner()) for _ in range(width)]
@@ -171,117 +179,83 @@ class Engine:
         Raises NoAnswer with the reason for this request, or Halted when no more calls are made.
         """
         key = request.key(self.identity)
-        asking = self._asking.get(key)
-        if asking is not None:
-            return replace(await asyncio.shield(asking), request_id=request.id)
-        found = self.journal.recall(key) if self.desk is None else await self.desk.recall(key)
-        if found is not None:
-            response, written = found
-            if written < self._since:
-                self._count(response, reused=True)
-            return replace(response, request_id=request.id)
-        if self.stopped or self.fatal:
-            raise Halted
-        future = asyncio.get_running_loop().create_future()
-        self._asking[key] = future
+        loop = asyncio.get_running_loop()
+        while True:
+            asking = self._asking.get(key)
+            first = asking is None
+            if asking is None:
+                asking = self._asking[key] = Asking(loop.create_future(), asyncio.current_task())
+            asking.waiting += 1
+            try:
+                if first:
+                    await self._find(key, request, asking.future)
+                return replace(await asyncio.shield(asking.future), request_id=request.id)
+            except Left:
+                continue
+            finally:
+                asking.waiting -= 1
+                if not asking.waiting:
+                    asking.future.cancel()  # nobody wants it any more: a batch leaves it out
+                    if self._asking.get(key) is asking:
+                        del self._asking[key]
+
+    async def _find(self, key: str, request: Request, future: asyncio.Future[Response]) -> None:
+        """Look in the journal, else ask the provider; answer or error go into the future."""
         try:
-            if self.provider.batch_size > 1:
-                response = await self._in_batch(key, request)
-            else:
+            response = await self._known(key)
+            if response is None:
+                if not self._settled:
+                    await self._settle()
+                if self.stopped or self.fatal or self._closing:
+                    raise Halted
+                if self.provider.batch_size > 1:
+                    self.batches.put(key, request, future)
+                    return
                 (outcome,) = await self._obtain([(key, request)])
                 if not isinstance(outcome, Response):
                     raise outcome
                 response = outcome
-            future.set_result(response)
-            return response
         except BaseException as error:
-            if isinstance(error, NoAnswer | Halted):
-                future.set_exception(error)
-                future.exception()  # nobody else may be waiting for it
-            else:
-                future.cancel()
-            raise
-        finally:
             del self._asking[key]
+            future.set_exception(error if isinstance(error, Exception) else Left())
+            future.exception()  # nobody else may be waiting for it
+            raise
+        future.set_result(response)
 
-    # ------------------------------------------------------------------------------------ batches
+    async def _known(self, key: str) -> Response | None:
+        """The answer in the journal. What an earlier run of the plan paid is counted, the first time."""
+        if self.desk is None:
+            found = self.journal.look(key, self._since)
+        else:
+            self._looking += 1
+            try:
+                found = await self.desk.look(key, self._since)
+            finally:
+                self._looking -= 1
+        if found is None:
+            return None
+        if found.lost.lost:
+            self.books.add(found.lost)
+            self.purse.spend(found.lost.lost_tokens, found.lost.lost_usd)
+        if found.response is not None and found.new:
+            self.books.count(found.response, reused=True)
+            self.purse.reused(found.response)
+        return found.response
 
-    async def _in_batch(self, key: str, request: Request) -> Response:
-        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._pending.append((key, request, future))
-        self._flush_soon()
-        return await future
-
-    def _flush_soon(self) -> None:
-        """Gather what all rows ask in this turn of the loop, so that batches are full."""
-        if not self._flushing:
-            self._flushing = True
-            loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        while self._pending and len(self._batches) < self.concurrency:
-            batch: list[Waiting] = []
-            while self._pending and len(batch) < self.provider.batch_size:
-                batch.append(self._pending.popleft())
-            task = asyncio.create_task(self._carry(batch))
-            self._batches.add(task)
-            task.add_done_callback(self._carried)
-
-    def _carried(self, task: asyncio.Task[None]) -> None:
-        self._batches.discard(task)
-        self._flush_soon()
-
-    async def _carry(self, batch: list[Waiting]) -> None:
-        try:
-            outcomes = await self._obtain([(key, request) for key, request, _ in batch])
-        except BaseException as error:
-            for _, _, future in batch:
-                if future.done():
-                    continue
-                if isinstance(error, asyncio.CancelledError):
-                    future.cancel()
-                else:
-                    future.set_exception(error)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        left: list[tuple[Waiting, Retryable]] = []
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            future = waiting[2]
-            if future.done():
-                continue
-            if isinstance(outcome, Response):
-                future.set_result(outcome)
-            elif isinstance(outcome, Retryable):
-                left.append((waiting, outcome))
-            else:
-                future.set_exception(outcome)
-        if left:
-            await self._once_more(left)
-
-    async def _once_more(self, left: list[tuple[Waiting, Retryable]]) -> None:
-        """Rows of a batch that had no answer go into the next batches; the others do not wait for them."""
-        wait = 0.0
-        for (key, _, future), error in left:
-            tries = self._again[key] = self._again.get(key, 0) + 1
-            own = min(self.limits.wait * 2 ** (tries - 1), self.limits.longest_wait)
-            wait = max(wait, own if error.after is None else error.after)
-            if tries > self.limits.retries:
-                said = self.redactor.text(str(error))
-                future.set_exception(NoAnswer(f"no answer after {tries} tries: {said}"))
-        left = [one for one in left if not one[0][2].done()]
-        self._usage["retries"] += len(left)
-        await asyncio.sleep(wait if left else 0)
-        self._pending.extend(waiting for waiting, _ in left)
+    async def _settle(self) -> None:
+        """Let all open rows look into the journal, so that its money counts before more is spent."""
+        before = -1.0
+        while not self._settled and (self._looking or before != self.books.seen):
+            before = self.books.seen
+            await asyncio.sleep(0.001 if self._looking else 0)
+        self._settled = True
 
     # -------------------------------------------------------------------------------------- calls
 
     async def _obtain(self, batch: list[tuple[str, Request]]) -> list[Outcome]:
         """Call with retries; answers are in the journal when this returns."""
         price = self._price(batch)
-        tries, busy = self._again.get(batch[0][0], 0) if len(batch) == 1 else 0, 0
+        tries, busy = self.batches.tries.get(batch[0][0], 0) if len(batch) == 1 else 0, 0
         while True:
             try:
                 await self._enter(price, alone=len(batch) == 1)
@@ -289,13 +263,15 @@ class Engine:
                 return await self._halved(batch)
             try:
                 responses = await self.provider.complete([request for _, request in batch])
+                if len(responses) != len(batch):
+                    told = f"{self.provider.model} gave {len(responses)} answers to {len(batch)} requests"
+                    raise TypeError(f"{told}; a provider answers each, in their order")
                 if len(batch) == 1 and isinstance(responses[0], Exception):
                     raise responses[0]
             except Refused as error:
                 self._leave(price, "refused")
                 if len(batch) > 1:  # one request spoils the batch: ask for each alone
-                    found = [await self._obtain([one]) for one in batch]
-                    return [one for (one,) in found]
+                    return await self._each(batch)
                 self._alive, self._spoke = time.perf_counter(), True
                 return [NoAnswer(f"refused by the provider: {self.redactor.text(str(error))}")]
             except ProviderError as error:
@@ -311,7 +287,7 @@ class Engine:
                         self._give_up(said)
                     reason = NoAnswer(f"no answer after {tries + busy} tries: {said}")
                     return [reason] * len(batch)
-                self._usage["retries"] += 1
+                self.books.add(Usage(retries=1))
                 await self._pause(tries + busy - 1, after, said)
             except BaseException:
                 self._leave(price, "refused")
@@ -323,7 +299,6 @@ class Engine:
         self, batch: list[tuple[str, Request]], price: Price, found: Sequence[Answered]
     ) -> list[Outcome]:
         """Write answers down, and only then count them and free their place in the air."""
-        assert len(found) == len(batch), "a provider must answer every request of a batch"
         rows = [
             (key, request, one if one.request_id == request.id else replace(one, request_id=request.id))
             for (key, request), one in zip(batch, found, strict=True)
@@ -338,7 +313,7 @@ class Engine:
             self._leave(price, "answer", tokens, usd)
         self._alive, self._spoke = time.perf_counter(), True
         for _, _, response in rows:
-            self._count(response)
+            self.books.count(response)
         answers = iter(rows)
         return [self._reasoned(one) if isinstance(one, Exception) else next(answers)[2] for one in found]
 
@@ -356,16 +331,15 @@ class Engine:
     def _reasoned(self, error: Exception) -> Outcome:
         """What stands in the place of an answer within a batch: one row's failure, or the end of all."""
         if isinstance(error, Retryable):
-            return error
+            said = self.redactor.text(str(error))
+            return Retryable(said, error.after, cause=error.cause, billed=error.billed)
         if isinstance(error, Refused):
             return NoAnswer(f"refused by the provider: {self.redactor.text(str(error))}")
         self._fail(ProviderError(self.redactor.text(str(error))))
         return Halted()
 
     def _lose(self, key: str, tokens: int, usd: float, cause: str) -> None:
-        self._usage["lost"] += 1
-        self._usage["lost_tokens"] += tokens
-        self._usage["lost_usd"] += usd
+        self.books.add(Usage(lost=1, lost_tokens=tokens, lost_usd=usd))
         self.writer.lose(key, tokens, usd, cause)
 
     def _price(self, batch: list[tuple[str, Request]]) -> Price:
@@ -373,6 +347,16 @@ class Engine:
             return self._most(batch[0][1])
         prices = [self._most(request) for _, request in batch]
         return Price(sum(p.tokens for p in prices), sum(p.usd for p in prices))
+
+    async def _each(self, batch: list[tuple[str, Request]]) -> list[Outcome]:
+        """Each alone; what ends the run takes no answer from those before."""
+        found: list[Outcome] = []
+        for one in batch:
+            try:
+                found += await self._obtain([one])
+            except Halted as error:
+                found.append(error)
+        return found
 
     async def _halved(self, batch: list[tuple[str, Request]]) -> list[Outcome]:
         """A part of a batch may be paid for where the whole may not."""
@@ -390,20 +374,53 @@ class Engine:
         rates = getattr(self.provider, "rates", None)
         if rates is not None:
             self.gate.know(rates)
-        await self.gate.enter(price.tokens)
-        if not (self.stopped or self.fatal):
-            over = self.limits.max_seconds
-            if over is not None and time.perf_counter() - self._begun >= over:
-                self._stop(f"max_seconds={over:g} are over")
-            elif not (reason := await self.purse.reserve(price)):
-                return
-            elif not alone:
-                self.gate.leave("refused")
-                raise _TooDear
-            else:
+        await self._enter_gate(price.tokens)
+        try:
+            if not (self.stopped or self.fatal or self._late()):
+                reason = await self.purse.reserve(price)
+                if not reason:
+                    return
+                if not alone:
+                    raise _TooDear
                 self._stop(reason)
-        self.gate.leave("refused")
-        raise Halted
+            raise Halted
+        except BaseException:
+            self.gate.leave("refused")
+            raise
+
+    async def _enter_gate(self, tokens: int) -> None:
+        """Wait for room in the air, but not beyond the time that the run has. Raises Halted."""
+        if self._ends == math.inf:
+            await self.gate.enter(tokens)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        rung = False
+
+        def ring() -> None:
+            nonlocal rung
+            rung = True
+            task.cancel()
+
+        # Not asyncio.wait_for: the gate knows a call by its context, which another task would not share.
+        clock = asyncio.get_running_loop().call_later(max(0.0, self._ends - time.perf_counter()), ring)
+        try:
+            await self.gate.enter(tokens)
+        except asyncio.CancelledError:
+            if not rung:
+                raise
+            getattr(task, "uncancel", int)()  # from Python 3.11 on
+            self._late()
+            raise Halted from None
+        finally:
+            clock.cancel()
+
+    def _late(self) -> bool:
+        """True when the time is over, which stops the run."""
+        over = time.perf_counter() >= self._ends
+        if over:
+            self._stop(f"max_seconds={self.limits.max_seconds:g} are over")
+        return over
 
     def _leave(
         self, price: Price, kind: Kind, tokens: int = 0, usd: float = 0.0, after: float | None = None
@@ -424,7 +441,7 @@ class Engine:
         lost = (price.tokens, usd) if billed else (0, 0.0)
         self._leave(price, _KINDS[cause], *lost, after=after)
         if cause == "busy":
-            self._usage["throttled"] += 1
+            self.books.add(Usage(throttled=1))
         self._spoke = self._spoke or cause in ("answer", "busy", "server")
         if cause in ("answer", "busy"):
             self._alive = time.perf_counter()
@@ -436,12 +453,21 @@ class Engine:
         """Wait before the next try: as long as the server says, else doubling with jitter."""
         silent = time.perf_counter() - self._alive
         doubled = [min(self.limits.wait * 2**i, self.limits.longest_wait) for i in range(self.limits.retries)]
-        never = not self._usage["answers"] and self.limits.retries > 1
+        never = not self.books.answers and self.limits.retries > 1
         patience = min(sum(doubled), _NEVER_ANSWERED) if never else sum(doubled)
         if self.gate.barren >= _GIVE_UP and silent >= patience:
             self._give_up(said)
         wait = min(self.limits.wait * 2 ** min(attempt, 30), self.limits.longest_wait)
-        await asyncio.sleep(after if after is not None else wait * random.uniform(0.5, 1.0))
+        await asyncio.sleep(self._until(after if after is not None else wait * random.uniform(0.5, 1.0)))
+
+    def _again(self, rows: int, seconds: float) -> float:
+        """Count rows of batches that go again; returns how long they may wait."""
+        self.books.add(Usage(retries=rows))
+        return self._until(seconds)
+
+    def _until(self, seconds: float) -> float:
+        """So many seconds, but not beyond the time that the run has."""
+        return max(0.0, min(seconds, self._ends - time.perf_counter()))
 
     def _give_up(self, said: str) -> None:
         """The server is away: end the run. Raises Halted."""
@@ -455,40 +481,15 @@ class Engine:
         raise Halted
 
     def _stop(self, reason: str) -> None:
-        total = f" of {self.total:,}" if self.total else ""
+        total = f" of {self.books.total:,}" if self.books.total else ""
         self.stopped = self.stopped or (
-            f"{reason} ({self.done:,}{total} rows done); what was answered is kept, and the same command "
-            "with a higher cap goes on"
+            f"{reason} ({self.books.done:,}{total} rows done); what was answered is kept, and the same "
+            "command with a higher cap goes on"
         )
 
     def _fail(self, error: BaseException) -> None:
         self.fatal = self.fatal or error
 
-    # ----------------------------------------------------------------------------------- counting
-
-    def _count(self, response: Response, *, reused: bool = False) -> None:
-        usage = self._usage
-        usage["answers"] += 1
-        usage["tokens_in"] += response.tokens_in
-        usage["tokens_out"] += response.tokens_out
-        usage["cost_usd"] += response.cost_usd
-        if reused:
-            usage["reused"] += 1
-            self.purse.reused(response)
-
-    def _tell(self, *, last: bool = False) -> None:
-        if self.progress is None:
-            return
-        now = time.perf_counter()
-        if now - self._told < _TELL and not last:
-            return
-        self._told = now
-        said = note(self.usage(), now - self._begun, self.done, self.total)
-        self.progress("generate", self.done, self.total, note=said)
-
     def usage(self) -> Usage:
         """What was done so far."""
-        found: dict[str, Any] = {name: int(value) for name, value in self._usage.items()}
-        found |= {name: self._usage[name] for name in ("cost_usd", "lost_usd")}
-        found |= {"failed": self.failed, "seconds": time.perf_counter() - self._begun}
-        return Usage(**found)
+        return replace(self.books.usage(), failed=self.failed)

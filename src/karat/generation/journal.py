@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import orjson
 
 from karat.errors import InputError
 from karat.generation.base import Request, Response
+from karat.generation.limits import Usage
 
 Answer = tuple[str, Request, Response]
 Hide = Callable[[bytes], bytes]
@@ -30,9 +31,39 @@ _TABLES = (
     """CREATE TABLE IF NOT EXISTS lost (
     key TEXT NOT NULL, tokens INTEGER NOT NULL, usd REAL NOT NULL, cause TEXT NOT NULL, written REAL NOT NULL
 )""",
+    "CREATE INDEX IF NOT EXISTS lost_key ON lost (key)",
 )
+# What was counted in this run, and for which plan: no part of the file, and as large as it likes.
+_COUNTED = (
+    "PRAGMA temp.journal_mode=OFF",
+    "CREATE TEMP TABLE counted (key TEXT, since REAL, PRIMARY KEY (key, since)) WITHOUT ROWID",
+)
+_LOST = "SELECT count(*), total(tokens), total(usd) FROM lost WHERE key = ? AND written < ?"
+_RECALL = "SELECT response, written FROM answers WHERE key = ?"
+_NOTHING = Usage()
 _INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)"
-_FIELDS = tuple(field.name for field in fields(Response))
+_FIELDS = tuple(one.name for one in fields(Response))
+# What SQLite says, and what can be done about it.
+_CURES = {
+    "locked": "another program holds it; wait for that, and run the same again",
+    "readonly": "it cannot be written; give the rights, or name another folder",
+    "unable to open": "it cannot be written; give the rights, or name another folder",
+    "full": "make room on the disk, and run the same again; what was written before is kept",
+    "I/O": "make room on the disk, or see whether it is broken, and run the same again",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the journal knows of a question.
+
+    new: an earlier run of the plan paid for the answer, and it is looked up for the first time.
+    lost: attempts of earlier runs without an answer, the first time they are looked up.
+    """
+
+    response: Response | None
+    new: bool = False
+    lost: Usage = field(default_factory=Usage)
 
 
 class Journal:
@@ -45,19 +76,26 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.hide: Hide | None = None
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
             self.connection = self._connect()
             for table in _TABLES:
                 self.connection.execute(table)
             # A reader of its own: the writer works in another thread while answers are looked up.
             self.reader = self.connection if path is None else self._connect()
+            for statement in _COUNTED:
+                self.reader.execute(statement)
             self._seen = _Seen()
             for (key,) in self.reader.execute("SELECT key FROM answers"):
                 self._seen.add(key)
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{path}: is no journal of calls ({error}); move it away") from None
+            self._any_lost = self.reader.execute("SELECT 1 FROM lost").fetchone() is not None
+            self._version = self._others()
+        except OSError as error:
+            said = error.strerror or error
+            raise InputError(f"{path}: {said}; name a folder that can be written") from None
+        except sqlite3.Error as error:
+            raise self._trouble(error) from None
 
     def _connect(self) -> sqlite3.Connection:
         # Only one thread uses a connection at a time, but in a notebook not the one that opened it.
@@ -77,15 +115,36 @@ class Journal:
             marks = ",".join("?" * len(part))
             query = f"SELECT key, response FROM answers WHERE key IN ({marks})"
             for key, response in self.reader.execute(query, part):
-                found[key] = _response(response)
+                found[key] = self._response(response)
         return found
 
     def recall(self, key: str) -> tuple[Response, float] | None:
         """One answer and when it was written (seconds since 1970); None where it is not there."""
         if key not in self._seen:
             return None
-        row = self.reader.execute("SELECT response, written FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else (_response(row[0]), row[1])
+        try:
+            row = self.reader.execute(_RECALL, (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._trouble(error) from None
+        return None if row is None else (self._response(row[0]), row[1])
+
+    def look(self, key: str, since: float) -> Found | None:
+        """All that is known of a question, for a plan that began at `since`; None where it is new."""
+        found = self.recall(key)
+        lost = _NOTHING
+        if self._any_lost:
+            count, tokens, usd = self.reader.execute(_LOST, (key, since)).fetchone()
+            if count and self._first(f"lost {key}", since):
+                lost = Usage(lost=count, lost_tokens=int(tokens), lost_usd=usd)
+        if found is None:
+            return Found(None, lost=lost) if lost.lost else None
+        response, written = found
+        return Found(response, written < since and self._first(key, since), lost)
+
+    def _first(self, key: str, since: float) -> bool:
+        """Whether a plan counts this for the first time: rows may ask the same."""
+        done = self.reader.execute("INSERT OR IGNORE INTO counted VALUES (?, ?)", (key, since))
+        return done.rowcount == 1
 
     def store(self, answers: Iterable[Answer]) -> None:
         """Write answers in one commit; one that is there already stays as it is."""
@@ -97,6 +156,7 @@ class Journal:
 
     def lose(self, key: str, tokens: int, usd: float, cause: str) -> None:
         """Note an attempt that may have been charged, but gave no answer."""
+        self._any_lost = True
         self._commit("INSERT INTO lost VALUES (?, ?, ?, ?, ?)", [(key, tokens, usd, cause, time.time())])
 
     def lost(self, keys: Iterable[str]) -> tuple[int, float]:
@@ -111,6 +171,7 @@ class Journal:
             raise InputError(f"{path}: no such journal; name a calls.sqlite")
         before = len(self)
         self._seen.fill()
+        self._any_lost = True
         attached = False
         try:
             self.connection.execute("ATTACH DATABASE ? AS other", (str(path),))
@@ -139,13 +200,41 @@ class Journal:
             self.reader.close()
 
     def _commit(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        self.connection.execute("BEGIN IMMEDIATE")
         try:
+            self.connection.execute("BEGIN IMMEDIATE")
             self.connection.executemany(statement, rows)
-        except BaseException:
-            self.connection.execute("ROLLBACK")
+            self.connection.execute("COMMIT")
+        except BaseException as error:
+            if self.connection.in_transaction:  # a full disk has ended it already
+                self.connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._trouble(error) from None
             raise
-        self.connection.execute("COMMIT")
+        if self._version != (version := self._others()):
+            # Another program writes too: from now on look for what it has answered.
+            self._version = version
+            self._seen.fill()
+
+    def _others(self) -> int:
+        """A number that changes when another program has written."""
+        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _trouble(self, error: sqlite3.Error) -> InputError:
+        said = str(error)
+        for sign, cure in _CURES.items():
+            if sign in said:
+                return InputError(f"{self.path}: {said}; {cure}")
+        return InputError(f"{self.path}: is no journal of calls, or is broken ({said}); move it away")
+
+    def _response(self, text: str) -> Response:
+        try:
+            found = orjson.loads(text)
+            found["alternatives"] = tuple((token, p) for token, p in found.get("alternatives", ()))
+            return Response(**found)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{self.path}: holds an answer that cannot be read ({error}); move it away"
+            ) from None
 
     def _text(self, value: dict[str, Any]) -> str:
         try:
@@ -265,12 +354,6 @@ def _asked(request: Request) -> dict[str, Any]:
 
 def _said(response: Response) -> dict[str, Any]:
     return {name: getattr(response, name) for name in _FIELDS}
-
-
-def _response(text: str) -> Response:
-    found = orjson.loads(text)
-    found["alternatives"] = tuple((token, p) for token, p in found.get("alternatives", ()))
-    return Response(**found)
 
 
 def export(journal: Path, out: Path) -> int:

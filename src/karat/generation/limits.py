@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from karat.errors import BadSetting
+from karat.generation.base import Progress, Response
 from karat.generation.purse import OwnPurse
+
+_TELL = 0.2  # seconds between two lines of progress
 
 
 @dataclass(frozen=True)
@@ -75,3 +81,54 @@ def note(usage: Usage, seconds: float, done: int, total: int) -> str:
         left = (total - done) * seconds / done
         parts.append(f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left")
     return " · ".join(parts)
+
+
+class Books:
+    """What a run of calls has done so far, and how that is told. done: rows at their end."""
+
+    def __init__(self, progress: Progress | None = None, total: int = 0) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+        self._sums: dict[str, float] = dict.fromkeys(Usage.__dataclass_fields__, 0)
+        self._begun = time.perf_counter()
+        self._told = 0.0
+
+    def count(self, response: Response, *, reused: bool = False) -> None:
+        """Count an answer."""
+        sums = self._sums
+        sums["answers"] += 1
+        sums["tokens_in"] += response.tokens_in
+        sums["tokens_out"] += response.tokens_out
+        sums["cost_usd"] += response.cost_usd
+        sums["reused"] += reused
+
+    def add(self, usage: Usage) -> None:
+        """Count something else."""
+        for name in self._sums:
+            self._sums[name] += getattr(usage, name)
+
+    @property
+    def answers(self) -> int:
+        """All answers so far."""
+        return int(self._sums["answers"])
+
+    @property
+    def seen(self) -> float:
+        """Grows with all that is found in the journal."""
+        return self._sums["reused"] + self._sums["lost"] + self.done
+
+    def usage(self) -> Usage:
+        """What was done so far."""
+        found: dict[str, Any] = {name: int(value) for name, value in self._sums.items()}
+        found |= {name: float(self._sums[name]) for name in ("cost_usd", "lost_usd")}
+        return Usage(**{**found, "seconds": time.perf_counter() - self._begun})
+
+    def tell(self, usage: Callable[[], Usage], *, last: bool = False) -> None:
+        """Tell progress, a few times a second."""
+        if self.progress is None:
+            return
+        now = time.perf_counter()
+        if now - self._told < _TELL and not last:
+            return
+        self._told = now
+        said = note(usage(), now - self._begun, self.done, self.total)
+        self.progress("generate", self.done, self.total, note=said)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any
 from karat.errors import KaratError
 from karat.generation.base import Price, Response
 from karat.generation.gate import Rates
-from karat.generation.journal import Answer, Journal
+from karat.generation.journal import Answer, Found, Journal
 from karat.generation.limits import Usage
 from karat.generation.purse import OwnPurse
 
@@ -101,11 +102,17 @@ class Office:
             with self._lock:
                 # A worker that died may have spent all that it had set aside.
                 for price in held:
-                    self.purse.settle(price, price.tokens, price.usd)
+                    usd = 0.0 if math.isnan(price.usd) else price.usd
+                    self.purse.settle(price, price.tokens, usd)
+                    self._lost(Usage(lost=1, lost_tokens=price.tokens, lost_usd=usd))
 
     def _answer(self, held: list[Price], name: str, *given: Any) -> Any:
-        if name == "recall":
-            return self.store.recall(*given)
+        if name == "look":
+            found = self.store.look(*given)
+            if found is not None and found.lost.lost:
+                self._lost(found.lost)
+                self.purse.spend(found.lost.lost_tokens, found.lost.lost_usd)
+            return found
         if name == "reserve":
             (price,) = given
             wait = self._wait(price)
@@ -118,7 +125,8 @@ class Office:
             return reply
         if name == "settle":
             price, tokens, usd = given
-            held.remove(price)
+            # By its text: a price that is not known is not equal to itself.
+            held.pop(next(i for i, one in enumerate(held) if repr(one) == repr(price)))
             self.purse.settle(price, tokens, usd)
         elif name == "store":
             self.store.store(*given)
@@ -126,6 +134,7 @@ class Office:
                 self._count(response)
         elif name == "lose":
             self.store.lose(*given)
+            self._lost(Usage(lost=1, lost_tokens=given[1], lost_usd=given[2]))
         elif name == "reused":
             self.purse.reused(*given)
             self._count(given[0], reused=1)
@@ -139,6 +148,9 @@ class Office:
         """Counted here and not by the workers: one that dies takes its counts with it."""
         one = Usage(1, reused, response.tokens_in, response.tokens_out, response.cost_usd)
         self.usage = self.usage.plus(one)
+
+    def _lost(self, usage: Usage) -> None:
+        self.usage = self.usage.plus(usage)
 
     def _wait(self, price: Price) -> float:
         """Seconds until the known limits let one more call begin (a leaky bucket for each)."""
@@ -211,12 +223,25 @@ class Desk:
     async def reserve(self, price: Price) -> str:
         """Set aside the price of a call, or say why it cannot be paid; waits for the rate and for others."""
         while True:
-            reply = await self._tell("reserve", price)
+            told = self._tell("reserve", price)
+            try:
+                reply = await asyncio.shield(told)
+            except asyncio.CancelledError:
+                # The office may have set it aside by now; it is not needed.
+                told.add_done_callback(lambda ended: self._give_back(ended, price))
+                raise
             if reply is None:
                 return ""
             if isinstance(reply, str) and reply:
                 return reply
             await asyncio.sleep(reply or _AGAIN)
+
+    def _give_back(self, ended: asyncio.Future[Any], price: Price) -> None:
+        if not ended.cancelled() and ended.exception() is None and ended.result() is None:
+            self.settle(price, 0, 0.0)
+
+    def spend(self, tokens: int, usd: float) -> None:
+        """The office has counted it when it was looked up."""
 
     def settle(self, price: Price, tokens: int, usd: float) -> None:
         """Tell what a call has cost."""
@@ -228,9 +253,9 @@ class Desk:
 
     # ----------------------------------------------------------------------------------- a journal
 
-    async def recall(self, key: str) -> tuple[Response, float] | None:
-        """One answer and when it was written; None where it is not there."""
-        return await self._tell("recall", key)  # type: ignore[no-any-return]
+    async def look(self, key: str, since: float) -> Found | None:
+        """All that the journal knows of a question; None where it is new."""
+        return await self._tell("look", key, since)  # type: ignore[no-any-return]
 
     async def put(self, rows: Sequence[Answer]) -> None:
         """Return when the rows are on the office's disk."""

@@ -25,6 +25,9 @@ class Purse(Protocol):
     def reused(self, response: Response) -> None:
         """Count an answer that was paid for by an earlier run of the same plan."""
 
+    def spend(self, tokens: int, usd: float) -> None:
+        """Count what an earlier run of the same plan lost."""
+
 
 class OwnPurse:
     """A purse for one process. Caps None: none."""
@@ -69,7 +72,12 @@ class OwnPurse:
                 return reply
             change = asyncio.get_running_loop().create_future()
             self._waiting.append(change)
-            await change
+            try:
+                await change
+            except asyncio.CancelledError:
+                if change in self._waiting:
+                    self._waiting.remove(change)
+                raise
 
     def take(self, price: Price) -> str | None:
         """Set aside at once (None), or say why not; empty: what flies may yet leave something."""

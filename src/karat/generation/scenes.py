@@ -8,7 +8,8 @@ from typing import Any
 
 from karat.generation import parsing
 from karat.generation.base import Draft, Message, Request, Response, Sample, Slot
-from karat.generation.engine import Engine, NoAnswer
+from karat.generation.engine import Engine
+from karat.generation.gathering import NoAnswer
 from karat.generation.parsing import fields_of, parse, schema_of
 from karat.generation.plan import PlanRow
 from karat.generation.tasks import Task

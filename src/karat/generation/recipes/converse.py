@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from karat.generation import plan, talking
 from karat.generation.base import Draft, Message, Plot, Response, Scene, Slot, check_number
-from karat.generation.engine import NoAnswer
+from karat.generation.gathering import NoAnswer
 from karat.generation.steps import read_plain
 from karat.generation.talking import INSTRUCTION, SOLUTION, Rules
 from karat.generation.tasks import Task
