@@ -71,6 +71,8 @@ class VerificationCheck:
 
     def judge(self, candidates: Sequence[Candidate], production: Production) -> Mapping[str, str]:
         """Ask for the votes, under the caps of the generation, and drop what they do not confirm."""
+        if hasattr(self.provider, "keep") and production.store.path is not None:
+            self.provider.keep(production.store.path.parent)
         ask = Asker(
             self.provider, production.store, _left(production.limits, production.usage), production.progress
         )

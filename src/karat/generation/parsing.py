@@ -38,6 +38,8 @@ def parse(response: Response, task: Task) -> Parsed:
         return Parsed({}, f"cut at {response.tokens_out} tokens; raise answer_tokens")
     if response.finish_reason == "content_filter":
         return Parsed({}, "stopped by the provider's content filter")
+    if response.finish_reason == "refusal":
+        return Parsed({}, "the model refused: its server says so")
     text = clean(response.text)
     if not text:
         return Parsed({}, "empty answer")
