@@ -12,10 +12,10 @@ from judge_corpora import Seen, chatter, context, dialogues, p_of
 import karat
 from karat import records, registry
 from karat.auditing.base import Comparison
-from karat.auditing.metrics.closing_loop import closes
 from karat.auditing.result import Score
 from karat.errors import BadSetting
 from karat.records import Records
+from karat.texts.closings import closes
 
 
 def scored(data: Records, metric: str, reference: Records | None = None, **more: object) -> Score:

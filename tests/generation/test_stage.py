@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import karat
-from karat import errors, runs
+from karat import errors, records, runs
 from karat.generation import journal as journals
 from karat.generation import parsing
 from karat.generation.base import Request, Response
@@ -222,3 +222,23 @@ def test_the_embedded_provider_serves_both_recipes_with_one_model(tmp_path: Path
         assert [remarks.fingerprint] == made.records.lineage("generator_saw")[0]
         assert {"animal", "weather"} == set(made.records.labels() or ())
     assert results[1].compliance is not None and results[1].facts["parameters"] > 1000
+
+
+def test_shares_of_human_records_are_the_target() -> None:
+    """With targets=human labels and found attributes come as often as in the human records."""
+    rows = [{"text": f"note {i} on it", "label": "a" if i % 4 else "b"} for i in range(40)]
+    found = records.from_rows(rows, datatype="classification")
+    own = ['{"tone": "calm"}' if i % 5 else '{"tone": "loud"}' for i in range(40)]
+    human = found.with_lineage(attributes=own)
+    task = Task(
+        "note", TASK.labels, attributes=(Attribute("tone", ("calm", "loud")), Attribute("place", ("x", "y")))
+    )
+    made = generate(task, human, provider=Parrot(), recipe="attributed", n=40, targets="human", dry_run=True)
+    labels = [row.label for row in made.plan]
+    assert (30, 10) == (labels.count("a"), labels.count("b"))
+    tones = [row.attributes["tone"] for row in made.plan]
+    assert 30 <= tones.count("calm") <= 34
+    places = [row.attributes["place"] for row in made.plan]
+    assert 18 <= places.count("x") <= 22
+    with pytest.raises(errors.InputError, match="--human"):
+        generate(task, provider=Parrot(), targets="human", dry_run=True)

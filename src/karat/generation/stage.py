@@ -8,11 +8,12 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from karat import registry
 from karat.errors import BadSetting, BudgetSpent, InputError
 from karat.executors.base import session
+from karat.generation import attributes as finding
 from karat.generation import plan as planning
 from karat.generation.base import AskAll, Learning, Plot, Progress, Provider, Request, Response, Sample
 from karat.generation.calls import call, spent
@@ -41,6 +42,7 @@ def generate(
     top_p: float = 1.0,
     answer_tokens: int = 256,
     sampling: Sampling = "covering",
+    targets: Literal["task", "human"] = "task",
     max_usd: float | None = None,
     max_tokens: int | None = None,
     max_seconds: float | None = None,
@@ -75,6 +77,8 @@ def generate(
     top_p: draw from the most likely tokens that make up this share.
     answer_tokens: the most tokens of one answer.
     sampling: of attribute values: covering (no combination twice before all have come) or independent draws.
+    targets: shares of labels and attribute values: the task's (all alike where it has none), or those of the
+        human records.
     max_usd: a hard cap in dollars for the whole plan; work in flight counts.
     max_tokens: a hard cap in tokens (in and out) for the whole plan.
     max_seconds: no call begins after so long; the same command goes on.
@@ -111,6 +115,8 @@ def generate(
     _check_needs(maker, chosen, human, items)
     if hasattr(maker, "enrich"):
         chosen, seen = maker.enrich(chosen, human, seed)
+    if targets == "human":
+        chosen = _targeted(chosen, seen)
     source, spec = _source(provider, chosen, seen, seed, dry_run, journal, progress)
     store = Journal(journal / "calls.sqlite" if journal else None)
     try:
@@ -129,6 +135,17 @@ def generate(
         return _carried_out(base, work, rounds, judge, journal)
     finally:
         store.close()
+
+
+def _targeted(task: Task, human: Records | None) -> Task:
+    """The task with the shares of the human records: of its labels, and of the attributes that they have."""
+    if human is None:
+        raise InputError("targets=human takes the shares of human records; give some (--human FILE)")
+    found = {name for own in human.lineage("attributes") if own for name in json.loads(own)}
+    shared = tuple(attribute for attribute in task.attributes if attribute.name in found)
+    aimed = finding.targets(replace(task, attributes=shared), human)
+    by_name = {attribute.name: attribute for attribute in aimed.attributes}
+    return replace(aimed, attributes=tuple(by_name.get(one.name, one) for one in task.attributes))
 
 
 def _source(
