@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +76,10 @@ class Scripted:
             if rng.random() < self.noise:
                 label = (label + 1) % CLASSES
             text = "I'm sorry, but I can't help with that." if rng.random() < self.refuses else ""
+            if "candidates" in r.schema.get("properties", {}):
+                count = r.schema["properties"]["candidates"]["maxItems"]
+                given = [{"text": sentence(label, rng), "probability": 0.1} for _ in range(count)]
+                text = json.dumps({"candidates": given})
             text = text or sentence(label, rng, self.words)
             answers.append(Response(r.id, text, 50, 20, cost_usd=self.usd, model=self.model))
         return answers

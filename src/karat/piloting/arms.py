@@ -100,7 +100,8 @@ def _names(shelf: str, parts: Sequence[Any]) -> list[str]:
     for one in parts:
         if isinstance(one, str):
             name, settings = registry.parse(one)
-            short.append((settings.get("model") if shelf == "providers" else "") or name)
+            own = settings.get("model") or settings.get("name") if shelf == "providers" else ""
+            short.append(own or name)
         else:
             model = getattr(one, "model", "") if shelf == "providers" else ""
             short.append(str(model) or registry.name_of(one))
