@@ -311,3 +311,31 @@ def test_targets_are_taken_from_human_records() -> None:
     )
     drawn = list(draws(pairs, "ill", 4, seed=0))
     assert {("40", "a"), ("70", "a")} <= {(row["age"], row["style"]) for row in drawn}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shares_hold_where_a_space_is_exhausted(seed: int) -> None:
+    """More rows than combinations: each comes once first, and in the end values came as often as wanted."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, 5, size=3).tolist()
+    shares = [rng.dirichlet(np.ones(size) * 2).tolist() for size in sizes]
+    n = 400
+    rows = np.array(list(sampler.combinations(sizes, n, seed=seed, shares=shares)))
+    for j, share in enumerate(shares):
+        counts = np.bincount(rows[:, j], minlength=sizes[j])
+        assert np.abs(counts - n * np.array(share)).max() <= 1.5
+    # Each combination comes about as often as the product of its shares says.
+    chance = np.prod([np.array(share)[rows[:, j]] for j, share in enumerate(shares)], axis=0)
+    codes, first, times = np.unique(rows, axis=0, return_index=True, return_counts=True)
+    assert np.abs(times - n * chance[first]).max() <= 3
+    assert len(codes) == np.prod(sizes) == len(np.unique(rows[: np.prod(sizes)], axis=0))
+
+
+def test_shares_hold_under_constraints_where_a_space_is_exhausted() -> None:
+    """A forbidden pair bends the product; the margins are met all the same, and the pair never comes."""
+    shares = [[0.5, 0.3, 0.2], [0.6, 0.4]]
+    rows = list(sampler.combinations([3, 2], 200, seed=1, shares=shares, forbidden=[{0: {0}, 1: {1}}]))
+    assert (0, 1) not in rows
+    table = np.array(rows)
+    assert [100, 60, 40] == np.bincount(table[:, 0]).tolist()
+    assert [120, 80] == np.bincount(table[:, 1]).tolist()

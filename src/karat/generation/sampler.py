@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from itertools import combinations as pairs_of
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat.errors import BadSetting
+from karat.generation.quotas import LARGEST, after_all
 from karat.generation.spaces import Clause, Space, Unused
 
 Array = NDArray[Any]
@@ -41,7 +43,8 @@ def combinations(
 
     covering: none comes twice before all that are permitted have come; each row takes the values that are
     furthest behind their shares and brings most pairs that did not meet yet. Quotas of values are met to
-    the row where this leaves room for it. independent: draws with replacement, as in AttrPrompt.
+    the row where this leaves room for it; when all have come, shares decide how often each comes again.
+    independent: draws with replacement, as in AttrPrompt.
 
     sizes: how many values each attribute has. shares: the wanted share of each value (default: all alike;
     0: never). forbidden: clauses (attribute number -> value numbers) that may not hold together.
@@ -61,6 +64,11 @@ def combinations(
     generator = np.random.default_rng(seed)
     if mode == "independent":
         return _independent(space, n, wanted, generator)
+    if shares is not None and not joint and any(np.ptp(share[share > 0]) > 1e-12 for share in wanted):
+        codes = space.codes(LARGEST)
+        if codes is not None and len(codes) < n and len(codes) <= LARGEST:
+            once = _covering(space, len(codes), _Ledger(space, len(codes), wanted, {}), generator)
+            return chain(once, after_all(space.rows(codes), n, wanted, generator))
     return _covering(space, n, _Ledger(space, n, wanted, joint or {}), generator)
 
 

@@ -112,11 +112,11 @@ def generate(
     )
     maker: Any = registry.make("recipes", recipe)
     chosen, seen = _task(task, human), human
+    if targets == "human":  # before a recipe finds attributes of its own in the records
+        chosen = _targeted(chosen, human)
     _check_needs(maker, chosen, human, items)
     if hasattr(maker, "enrich"):
         chosen, seen = maker.enrich(chosen, human, seed)
-    if targets == "human":
-        chosen = _targeted(chosen, seen)
     source, spec = _source(provider, chosen, seen, seed, dry_run, journal, progress)
     store = Journal(journal / "calls.sqlite" if journal else None)
     try:
