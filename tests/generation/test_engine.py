@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -435,3 +438,101 @@ def test_without_uvloop_the_loop_of_python_does_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.delattr(asyncio, "Runner", raising=False)
     assert 5 == len(call(Played(), requests(5), journal=Journal(None)).responses)
     assert calls.run(lambda: asyncio.sleep(0, 7)) == 7
+
+
+def _begun(process: subprocess.Popen[str], server: Any, least: int) -> int:
+    """Wait until the server has seen so many calls; returns how many."""
+    deadline = time.monotonic() + 60
+    while server.stats()["arrivals"] < least and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None, process.communicate()
+    return int(server.stats()["arrivals"])
+
+
+@pytest.mark.parametrize("executor", ["", "local:workers=2"])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_ctrl_c_keeps_what_was_answered(loop: str, executor: str, tmp_path: Path) -> None:
+    """The command line ends with code 3 and one line, leaves no process, and the same command goes on."""
+    (tmp_path / "task.toml").write_text('type = "classification"\ndomain = "note"\nlabels = ["a", "b"]\n')
+    hide = "import sys; sys.modules['uvloop'] = None; " if loop == "asyncio" else ""
+    program = tmp_path / "main.py"
+    program.write_text(
+        f"{hide or 'import sys; '}\nfrom karat.cli import main\n"
+        "if __name__ == '__main__':\n    sys.exit(main(sys.argv[1:]))\n"
+    )
+    with serving(latency=0.05) as server:
+        command = [
+            *(sys.executable, str(program), "generate", "--task", str(tmp_path / "task.toml")),
+            *("--provider", f"openai_compatible:model=m,url={server.url}", "--n", "240"),
+            *("--run", str(tmp_path / "run"), "--out", str(tmp_path / "out.jsonl")),
+            *(("--executor", executor) if executor else ()),
+        ]
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        _begun(process, server, 60)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= (2 if executor else 0)
+        # From a terminal the interrupt comes to all processes of the group; elsewhere to the first only.
+        (os.killpg if executor else os.kill)(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        assert (3, False) == (process.returncode, "Traceback" in said), said
+        last = "karat: interrupted; what was finished is kept, and the same command continues"
+        assert last == said.strip().splitlines()[-1]
+        assert not psutil.wait_procs(children, timeout=10)[1], "a worker went on"
+        before = server.stats()["arrivals"]
+        time.sleep(0.2)
+        assert before == server.stats()["arrivals"] < 240
+        again = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert 0 == again.returncode, again.stderr
+        told = server.stats()
+    assert 240 == len(told["per_body"]) == len((tmp_path / "out.jsonl").read_text().splitlines())
+    assert told["arrivals"] - 240 <= 8
+
+
+def test_an_interrupt_in_a_notebook_ends_the_calls_too(tmp_path: Path) -> None:
+    """The thread that works beside the running loop does not go on to spend money when its cell has ended."""
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for _ in range(20):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    said, wrong = process.communicate(timeout=30)
+    last = said.strip().splitlines()[-1]
+    assert "interrupted (0, 1, 0)" == last, (last, wrong)
+
+
+def test_memory_does_not_grow_with_the_number_of_calls(tmp_path: Path) -> None:
+    """Ten times the calls, through a journal on disk: the process stays as large as it was, to 8 MiB."""
+    program = tmp_path / "stream.py"
+    program.write_text(
+        "import sys, resource; from pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import test_engine as t\n"
+        "from karat.generation.base import Response\n"
+        "class Quick(t.Played):\n"
+        "    async def complete(self, batch):\n"
+        "        await t.asyncio.sleep(0)\n"
+        "        return [Response(r.id, 'text ' * 40, 4, 6, cost_usd=0.01) for r in batch]\n"
+        "seen = [0]\n"
+        "def sink(r, found): seen[0] += 1\n"
+        "journal = t.Journal(Path(sys.argv[1]))\n"
+        "for n in (3000, 30000):\n"
+        "    seen[0] = 0\n"
+        "    t.stream(Quick(), (t.request(f'r{i}', i) for i in range(n)), sink, journal=journal)\n"
+        "    assert seen[0] == n\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path / "calls.sqlite")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    small, large = map(int, done.stdout.split())
+    assert large - small <= 8 * 1024, (small, large)

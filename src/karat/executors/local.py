@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import os
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -77,7 +78,21 @@ class Local:
 
     def _pool(self) -> ProcessPoolExecutor:
         # Spawned, not forked: polars and torch hold threads, and a fork would copy their locks.
-        return ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(
+            self._count, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_driver
+        )
+
+
+def _end_with_driver() -> None:
+    """End this worker when the process that started it is gone: it would wait for work for ever."""
+    driver = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if driver is not None:
+            driver.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 _POOLS: dict[Local, ProcessPoolExecutor] = {}

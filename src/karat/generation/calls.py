@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -97,21 +98,50 @@ def run(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         asyncio.get_running_loop()
     except RuntimeError:
         return _run(work)
-    result: list[Result] = []
-    errors: list[BaseException] = []
+    return _Apart(work).run()  # type: ignore[no-any-return]
 
-    def inner() -> None:
+
+class _Apart:
+    """Work in a thread of its own, which ends when who waits for it is interrupted."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, Result]]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.begun: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any] | None] | None = None
+        self.given_up = False
+
+    def run(self) -> Any:
+        """Wait for the result, or raise what the work raised."""
+        thread = threading.Thread(target=self._inner)
+        thread.start()
         try:
-            result.append(_run(work))
-        except BaseException as error:
-            errors.append(error)
+            thread.join()
+        except BaseException:
+            self._give_up()
+            thread.join()
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.result
 
-    thread = threading.Thread(target=inner)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return result[0]
+    def _inner(self) -> None:
+        try:
+            self.result = _run(self._noted)
+        except BaseException as error:
+            self.error = error
+
+    async def _noted(self) -> Any:
+        self.begun = (asyncio.get_running_loop(), asyncio.current_task())
+        if self.given_up:
+            raise asyncio.CancelledError
+        return await self.work()
+
+    def _give_up(self) -> None:
+        self.given_up = True
+        if self.begun is not None and self.begun[1] is not None:
+            with contextlib.suppress(RuntimeError):  # the loop may have ended just now
+                self.begun[0].call_soon_threadsafe(self.begun[1].cancel)
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import math
 import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from typing import Any
 
 from karat.errors import KaratError
@@ -27,6 +29,7 @@ from karat.generation.purse import OwnPurse
 
 _AGAIN = 0.05  # seconds after which a worker asks again for money that others may give back
 _PER = 60.0  # limits are per minute
+_HANDSHAKE = 10  # seconds in which a worker must show the key
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class Office:
         self.usage = Usage()
         self._lock = threading.Lock()
         self._key = os.urandom(32)
-        self._listener = Listener((host, 0), backlog=64, authkey=self._key)
+        # Who comes is asked for the key by a thread of its own: one that says nothing stops nobody else.
+        self._listener = Listener((host, 0), backlog=64)
         port = self._listener.address[1]
         self.address = Address(host, int(port), self._key)
-        self._open: list[Connection[Any, Any]] = []
-        self._flying: dict[int, list[Price]] = {}
+        self._open: set[Connection[Any, Any]] = set()
         self._next = {"requests": 0.0, "tokens": 0.0}
         self._closing = False
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -73,10 +76,11 @@ class Office:
 
     def __exit__(self, *_: object) -> None:
         self._closing = True
-        for connection in self._open:
-            connection.close()
+        with self._lock:
+            for connection in self._open:
+                _hang_up(connection)
         with contextlib.suppress(OSError):  # accept() returns only when somebody comes
-            Client((self.address.host, self.address.port), authkey=self._key).close()
+            socket.create_connection((self.address.host, self.address.port), 5).close()
         self._thread.join(timeout=5)
         self._listener.close()
 
@@ -84,18 +88,21 @@ class Office:
         while not self._closing:
             try:
                 connection = self._listener.accept()
-            except Exception:  # somebody without the key, or one who went away
+            except OSError:  # somebody who went away, or no more files
+                time.sleep(0.01)
                 continue
-            self._open.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: Connection[Any, Any]) -> None:
         held: list[Price] = []
         try:
-            while True:
+            if not self._known(connection):
+                return
+            while not self._closing:
                 asked = connection.recv()
                 with self._lock:
-                    connection.send([self._answer(held, name, *given) for name, *given in asked])
+                    replies = self._answers(held, asked)
+                connection.send(replies)  # without the lock: who does not listen must not stop the others
         except (EOFError, OSError):
             pass
         finally:
@@ -105,6 +112,30 @@ class Office:
                     usd = 0.0 if math.isnan(price.usd) else price.usd
                     self.purse.settle(price, price.tokens, usd)
                     self._lost(Usage(lost=1, lost_tokens=price.tokens, lost_usd=usd))
+                self._open.discard(connection)
+            connection.close()
+
+    def _known(self, connection: Connection[Any, Any]) -> bool:
+        """Whether somebody has the key, and says so in time."""
+        with self._lock:
+            self._open.add(connection)
+        try:
+            _patience(connection, _HANDSHAKE)
+            deliver_challenge(connection, self._key)
+            answer_challenge(connection, self._key)
+            _patience(connection, 0)
+        except Exception:  # somebody without the key, or one who went away
+            return False
+        return True
+
+    def _answers(self, held: list[Price], asked: list[tuple[Any, ...]]) -> list[Any] | Exception:
+        """A reply for each message; what went wrong here is told there."""
+        try:
+            return [self._answer(held, name, *given) for name, *given in asked]
+        except KaratError as error:
+            return error
+        except Exception as error:
+            return RuntimeError(f"the office of the run failed: {error!r}")
 
     def _answer(self, held: list[Price], name: str, *given: Any) -> Any:
         if name == "look":
@@ -167,6 +198,19 @@ class Office:
                 self._next[name] = max(self._next[name], now) + used * _PER / limit
 
 
+def _hang_up(connection: Connection[Any, Any]) -> None:
+    """Wake who reads from it; the thread that serves it closes it."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def _patience(connection: Connection[Any, Any], seconds: int) -> None:
+    """Let a read fail after so many seconds; 0: never."""
+    if os.name == "posix":
+        with socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
+
+
 class Desk:
     """A worker's way to the office: all that it has to say in one turn of its loop goes in one message.
 
@@ -210,11 +254,17 @@ class Desk:
                     if future is not None and not future.done():
                         future.set_exception(lost)
                 continue
+            if isinstance(replies, Exception):
+                replies = [replies] * len(waiting)
             for future, reply in zip(waiting, replies, strict=True):
-                if future is not None and not future.done():
+                if future is None or future.done():
+                    continue
+                if isinstance(reply, Exception):
+                    future.set_exception(reply)
+                else:
                     future.set_result(reply)
 
-    def _exchange(self, asked: list[tuple[Any, ...]]) -> list[Any]:
+    def _exchange(self, asked: list[tuple[Any, ...]]) -> list[Any] | Exception:
         self._connection.send(asked)
         return self._connection.recv()  # type: ignore[no-any-return]
 

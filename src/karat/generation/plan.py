@@ -103,7 +103,7 @@ class Plan(Sequence[PlanRow]):
             found = tuple(rows)
             return Plan(found, size=len(found))
         folder.mkdir(parents=True, exist_ok=True)
-        partial, digest, count = folder / "plan.part", hashlib.sha256(), 0
+        partial, digest, count = folder / f"plan-{os.getpid()}.part", hashlib.sha256(), 0
         with partial.open("w", encoding="utf-8", errors="replace") as file:
             for row in rows:
                 count += 1
