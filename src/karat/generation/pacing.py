@@ -16,6 +16,7 @@ _LISTEN = 0.06  # seconds; that long the server is listened to before there are 
 _DOUBLING = 0.08  # seconds, in which the number of calls doubles at the start
 _FEWEST = 3  # less cannot be told from a server that wants calls apart; the pace finds that
 _MANY_SLOW = 0.25  # of the calls that timed out, from which the window is narrowed
+_APART = 0.05  # seconds, the most by which starts are kept apart
 _TRIAL = 1.0  # seconds between two trials where answers take longer
 _MOST_PATIENCE = 64.0  # windows of answers between two trials of one call more
 
@@ -28,14 +29,18 @@ _BEYOND = 0.25  # seconds from the last refusal until a probe may go beyond the 
 _LONGEST_PROBE = 5.0  # seconds between two probes
 _BELIEVED = 0.25  # seconds without an answer, after which Retry-After holds for all
 _LEAST = 8.0  # calls a second, the least first guess: to guess too much costs three refusals
+_BOLD = 100.0  # calls a second, up to which the time is believed in which a bucket filled with one call
 _SLACK = 0.01  # seconds by which a call that comes late is made up for
-_CUT, _SMALL_CUT, _SEARCH_CUT = 0.95, 0.99, 0.6
-_FEW = 0.02  # of the calls refused: the price of staying at the edge
-_GROWTH = 0.05  # of the pace, a second
-_SEARCH = 6.0  # the same while the pace is not known
-_FASTEST = 8.0
-_STEP = 1.25  # the most by which one call may raise the pace
-_QUIET = 8  # calls (or one second) without a refusal, after which growth grows
+_CUT, _SMALL_CUT, _SEARCH_CUT = 0.95, 0.985, 0.6
+_FEW = 0.06  # of the calls refused: the price of staying at the edge
+_GROWTH = 0.0004  # of the pace, a call: with the small cut, 3 % of the calls are refused
+_LEAST_GROWTH, _MOST_GROWTH = 0.015, 0.15  # of the pace, a second
+_RECOVERY = 3.0  # of what is missing to the pace at which calls were refused, a second
+_SEARCH = 6.0  # of the pace, a second, while it is not known
+_CARE, _CAREFUL = 4.0, 0.3  # by which the search slows down at a refusal, and the speed at which it ends
+_GAIN, _FASTEST = 0.025, 2.0  # of the growth, when nothing was refused for long
+_STEP = 1.5  # the most by which one call may raise the pace
+_QUIET = 48  # calls (or one second) without a refusal, after which growth grows
 _ENOUGH = 16  # calls by which a rate is measured
 
 
@@ -76,6 +81,12 @@ class Window:
         if self.most > _FIRST and self.limit > _FIRST:
             self.limit, self._size, self._since, self._opening = _FIRST, float(_FIRST), now + _LISTEN, True
 
+    def apart(self) -> float:
+        """Seconds between two starts: what comes in bursts is refused by a bucket as if too many flew."""
+        if self._opening or self.limit >= self.most:
+            return 0.0
+        return min(_APART, 0.5 * self._latency / self.limit)
+
     def widen(self, now: float, inflight: int) -> float:
         """The window is full: let it grow if it is still opening; seconds until there is room."""
         if not self._opening:
@@ -102,7 +113,7 @@ class Window:
         if now - self._turned > max(1.0, 2 * self._latency):
             self._proved, self._turned = [0, self._proved[0]], now
         self._slow *= 0.98
-        self._latency += 0.05 * (now - began - self._latency)
+        self._latency += (0.05 if self._latency else 1.0) * (now - began - self._latency)
         if self.limit < self.most and not self._opening:
             self._count += 1
             if self._count >= self.limit * self._patience:
@@ -178,8 +189,10 @@ class Pace:
     Once several calls in a row are refused, the server refuses all (its window is used up, its bucket empty):
     only probes go out, in growing distance. The first that is let in tells the rate: that of a bucket, by how
     long it took to fill with one call; or that of a window, by all that was let in until the window ended.
-    From there on the pace grows slowly and is cut at refusals, so that it stays at the edge. Each of these
-    numbers comes from calls that were sent and not refused; so it does not matter how long answers take.
+    If that is not enough to go by, the pace is searched for: it grows fast, and at each refusal slower. From
+    there on it grows slowly and is cut at refusals, so that it stays at the edge; a single one costs little,
+    for a bucket of one call refuses what comes a millisecond too early. Each of these numbers comes from
+    calls that were sent and not refused; so it does not matter how long answers take.
     """
 
     def __init__(self, window: Window) -> None:
@@ -193,15 +206,18 @@ class Pace:
         self._low, self._high, self._row, self._low_began = 0, 0, 0, 0.0
         self._run = (0, 0, 0)
         self._delay = 0.05  # seconds that a refusal takes: running mean
-        self._refused, self._refused_at, self._cut_at = 0, -math.inf, -math.inf
-        self._searching, self._grown = False, 0.0
+        self._refused_at = self._cut_at = -math.inf
+        self._speed, self._grown = 0.0, 0.0  # by which the pace grows a second while it is not known
+        self._paced_at = -math.inf  # when the first pace was set
+        self._found = False  # whether a pace was measured
         self._edge = 0.0  # the pace at which calls were refused last
         self._mark = 0.0  # when the last call before the hold was refused
         self.by_rate = False
         self._probes: dict[int, tuple[float, int]] = {}  # when each began, and with how many others
         self._probe_at = self._until = 0.0
         # time, calls and refusals so far, at two moments: the rate is measured from the earlier one on
-        self._from = self._then = (-1.0, 0, 0)
+        self._from, self._then = [-1.0, 0, 0], [-1.0, 0, 0]
+        self._freed = [math.inf, 0, 0]  # the same as of the last probe that was let in
 
     @property
     def active(self) -> bool:
@@ -216,14 +232,16 @@ class Pace:
     def turn(self, now: float, last: int) -> None:
         """To be called about once a second: what is measured shall not be old."""
         if self._from[0] < 0:
-            self._from = self._then = (now, last, self._refused)
+            self._measure_from(now, last)
         elif last - self._then[1] >= _ENOUGH and not self.held:
-            self._from, self._then = self._then, (now, last, self._refused)
+            self._from, self._then = self._then, [now, last, 0]
 
-    def wait(self, now: float) -> float:
-        """Seconds until the next call may start."""
+    def wait(self, now: float, inflight: int) -> float:
+        """Seconds until the next call may start beside `inflight` others."""
         if self.held and not self._let_go(now):
-            return max(0.0, self._probe_at - now)
+            # what one call is told to wait, all wait, if nobody is let in
+            alone = inflight <= len(self._probes) and now - self.answered_at >= _BELIEVED
+            return max(0.0, (max(self._probe_at, self._until) if alone else self._probe_at) - now)
         return 0.0 if self.rate is None else max(0.0, self._next - now)
 
     def start(self, now: float, serial: int, others: int) -> None:
@@ -240,9 +258,14 @@ class Pace:
         assert self.rate is not None
         unit = max(1.0, _QUIET / self.rate)
         quiet = (now - self._refused_at) / unit
-        growth = _SEARCH if self._searching else _GROWTH + max(0.0, min(self._edge / self.rate - 1, 0.3))
+        growth = self._speed
+        if growth < _CAREFUL:
+            growth = min(max(_LEAST_GROWTH, _GROWTH * self.rate), _MOST_GROWTH)
+            growth += _RECOVERY * max(0.0, min(self._edge / self.rate - 1.05, 0.3))
         if quiet > 1:
-            growth = min(_FASTEST, growth * 2.0 ** min(20.0, 3 * (quiet - 1)))
+            growth = max(growth, min(_FASTEST, growth + _GAIN * 4.0 ** min(20.0, quiet - 1)))
+            if growth > _CAREFUL:
+                self._speed, self._found = max(self._speed, growth), True
         passed, self._grown = min(now - self._grown, 2 / self.rate), now
         self.rate *= min(_STEP, math.exp(growth * passed))
 
@@ -251,7 +274,7 @@ class Pace:
         if self.rate is None:
             return
         if now - self._refused_at > max(2.0, 2 * _QUIET / self.rate):
-            self.rate, self._searching, self.counting = None, False, self.held
+            self.rate, self._speed, self._found, self.counting = None, 0.0, False, self.held
 
     def answered(self, serial: int) -> None:
         """A call was answered."""
@@ -275,21 +298,24 @@ class Pace:
         self.counting = True
         self.by_rate = by_rate
         self._delay += 0.1 * (max(0.0, now - began) - self._delay)
-        self._refused += 1
+        for base in (self._from, self._then, self._freed):
+            base[2] += serial > base[1]
         self._refused_at = now
         if after is not None and after > 0:
-            until = now + after
+            # whole seconds are rounded up by most: it may be any time within the last of them
+            until = now + after - float(after).is_integer()
             self._until = until if self._until <= now else min(until, self._until)
         if self.held:
             if self._probes.pop(serial, None) is None:
                 self._mark = max(self._mark, began)
-            self._heed(now)
             return
         self._count_row(now, began, serial)
         if self._run[2] >= _ROW or self._row >= max(_ROW, _ALMOST_ALL * (self._high - self._low + 1)):
             self._hold(now, began, last)
         elif by_rate and began >= self._cut_at:
             self._slow_down(now, last)
+        elif by_rate and self._row == 2 and not self._speed and self.rate is not None:
+            self.rate *= _CUT  # not by chance
 
     def _count_row(self, now: float, began: float, serial: int) -> None:
         if self._row == 0:
@@ -312,37 +338,48 @@ class Pace:
         self._cut_at = now + self._delay / 2
         if self.rate is None:
             self.rate, self._grown = max(0.8 * self._measured(now, last), 1e-3), now
-            self._searching = True
+            self._paced_at, self._speed = now, _SEARCH
             self._next = now + self._delay  # what is in the air tells more
             return
+        if self._speed:  # back to the pace at which the refused call began, and on with more care
+            first = self._speed > _SEARCH / _CARE
+            self.rate *= max(_SEARCH_CUT, math.exp(-self._speed * self._delay))
+            if first and self._freed[0] < now:  # of this, what was let in since nothing was left
+                least = min(self.rate, self._measured(now, last, self._freed))
+                self.rate = math.sqrt(least * self.rate)
+            if first:
+                self._measure_from(now, last)
+            self._speed = self._careful(self._speed)
         self._edge = self.rate
-        if self._searching:  # back to the pace at which the refused call began
-            self._searching = False
-            self.rate *= max(_SEARCH_CUT, math.exp(-_SEARCH * self._delay))
-            self._edge = 1.3 * self.rate
-            return
-        calls = max(1, last - self._from[1])
-        few = self._refused - self._from[2] < _FEW * calls
+        _, serial, refused = self._from
+        calls = last - serial - self.rate * self._delay
+        few = refused <= 1 + _FEW * calls
         self.rate *= _SMALL_CUT if few else _CUT
-        if calls >= _ENOUGH / 2:
-            self.rate = min(self.rate, max(1.02 * self._measured(now, last), 0.7 * self.rate))
+        if not few and calls >= _ENOUGH / 2:
+            self.rate = min(self.rate, max(1.02 * self._measured(now, last), 0.88 * self.rate))
+            self._measure_from(now, last)
 
-    def _measured(self, now: float, last: int) -> float:
-        """Calls a second that were sent and not refused."""
-        since, calls, refused = self._from
-        return max(1.0, last - calls - (self._refused - refused)) / max(0.001, now - since)
+    @staticmethod
+    def _careful(speed: float) -> float:
+        return speed / _CARE if speed > _CAREFUL else 0.0
+
+    def _measure_from(self, now: float, last: int) -> None:
+        self._from, self._then = [now, last, 0], [now, last, 0]
+
+    def _measured(self, now: float, last: int, base: list[float] | None = None) -> float:
+        """Calls a second that were sent and not refused; of those in the air as many are as of the others."""
+        since, calls, refused = base or self._from
+        passed = max(0.001, now - since)
+        lost = refused / (passed - self._delay) if passed > 2 * self._delay else refused / passed
+        return max(1 / passed, (last - calls) / passed - lost)
 
     def _hold(self, now: float, began: float, last: int) -> None:
         """The server refuses all: only probes go out, until one is not refused."""
         self.held, self._mark = True, began
+        if began < self._paced_at:  # it was not this pace that was too fast
+            self.rate, self._speed = None, 0.0
         self._probes.clear()
         self._probe_at = max(now, began + _FIRST_PROBE)
-        self._heed(now)
-
-    def _heed(self, now: float) -> None:
-        """What one call is told to wait, all wait, if the server has answered nobody for a while."""
-        if now - self.answered_at >= _BELIEVED and self._until > now:
-            self._probe_at = max(self._probe_at, self._until)
 
     def _let_go(self, now: float) -> bool:
         """Whether a probe was not refused in good time: then it was let in."""
@@ -354,24 +391,40 @@ class Pace:
 
     def _release(self, serial: int, began: float, others: int) -> None:
         """The server takes calls again, as of a probe that began then."""
+        late = False  # it could have been let in earlier
         if not self.by_rate and others >= self.window.limit:
             self.window.disprove()
-            self.by_rate = True
+            self.by_rate = late = True
         self.held, self._row = False, 0
-        self._grown = self._next = self._cut_at = began
         usual, one = self._measured(began, serial), 1 / max(0.001, began - self._mark)
-        if self.rate is not None and not self._searching:
-            self.rate = min(_CUT * self.rate, max(usual, one))
+        found = max(self._let_in(began, serial, base) for base in (self._freed, self._from))
+        if self.rate is not None and found:
+            self.rate = self._edge = min(_CUT * self.rate, found)
+            self._speed = _SEARCH / _CARE if self._speed and not self._found else 0.0
+            self._found = True
+        elif self.rate is not None and (self._found or not self._speed):
+            self.rate = self._edge = min(_CUT * self.rate, max(usual, one, 0.7 * self.rate))
+            self._speed = 0.0
         elif self.by_rate:
             # most windows are not shorter than a second, and most buckets not smaller
-            usual *= min(1.0, began - self._from[0])
-            guess = min(max(usual, one), 2 * usual)
+            usual *= min(1.2, began - self._from[0])
+            guess = max(usual, min(one, max(2 * usual, _BOLD)))
             if self.rate is not None:
-                self.rate, self._searching = min(guess, self.rate), one > usual
-            else:
-                self.rate, self._searching = max(guess, _LEAST), one > usual or guess < _LEAST
+                guess = min(guess, self.rate)
+            self.rate = max(guess, _LEAST)
+            self._speed = _SEARCH if one > usual or guess < _LEAST or late else 0.0
         elif self.rate is None:
-            self.rate, self._searching = max(usual, _LEAST), True
+            self.rate, self._speed = max(usual, _LEAST), _SEARCH
+        self._grown = self._cut_at = began
+        self._next = began if self.rate is None else began + 1 / self.rate
         # the bucket was empty then: what comes from now on is the rate
-        self._from = self._then = (began, serial, self._refused)
+        self._measure_from(began, serial)
+        self._freed = [began, serial, 0]
         self._probes.clear()
+
+    @staticmethod
+    def _let_in(now: float, last: int, base: list[float]) -> float:
+        """Calls a second that were let in from `base` until nothing was left; 0: too few to tell."""
+        since, calls, refused = base
+        let_in = last - calls - refused
+        return let_in / (now - since) if let_in >= _ENOUGH and since < now else 0.0
