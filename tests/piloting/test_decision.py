@@ -88,7 +88,7 @@ def test_no_difference_tells_the_same_from_unknown() -> None:
     same = decide(arms(scores, dict(usd)), gaps_of(scores, 0.2))
     unknown = decide(arms(scores, dict(usd)), gaps_of(scores, 2.0))
     assert ("no difference found", "a", True) == (same.outcome, same.recommended, same.shown_same)
-    assert "the same within 1 points" in same.reason
+    assert "no two arms are further apart than 1 in points" in same.reason
     assert ("no difference found", "a", False) == (unknown.outcome, unknown.recommended, unknown.shown_same)
     assert "b scores 0.1 points higher, which may be chance" in unknown.reason
 

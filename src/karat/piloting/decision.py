@@ -175,7 +175,7 @@ def decide(
         )
     else:
         why = (
-            f"all arms are the same within {margin:g} {unit}, so the cheapest is taken"
+            f"no two arms are further apart than {margin:g} in {unit}, so the cheapest is taken"
             if told.shown_same
             else "no difference in score was found, so the cheapest is taken"
         )

@@ -73,6 +73,8 @@ def grounds(
     labelled = scored is not None and _labelled(task, scored)
     if scored is None:
         notes.append("without human records there is no score: arms are compared by diversity and cost alone")
+    elif labelled and task.multi_label:
+        notes.append("of records with several labels the student learns the first one only")
     elif not labelled:
         notes.append(
             f"{task.type} records are scored by their distance to human ones alone: a student needs labels"

@@ -114,7 +114,7 @@ class Pilot:
         low, high = sorted(sign * end for end in gap.interval)
         said = {
             "differs": "is shown to be better" if sign * gap.value > 0 else "is shown to be worse",
-            "same": f"is the same within {self.margin:g} points",
+            "same": f"is no further away than {self.margin:g} in points",
             "open": "was not told apart",
         }[gap.verdict]
         return (

@@ -88,7 +88,7 @@ def _arms(found: Pilot) -> Table:
                 "name": f"human, {found.human_records:,} records",
                 "points": _points(found.human),
                 "lead": _measured(found.human_diversity[0]) if found.human_diversity else None,
-                "_help": "the same student on as many human records",
+                "_help": "the same student on human records with the label shares of an arm",
             }
         )
     if found.chance is not None:
@@ -218,7 +218,8 @@ def _gaps(found: Pilot) -> Table:
         Column("verdict", "verdict"),
     )
     note = (
-        f"Paired on the test records. The same: within {found.margin:g} points (two one-sided tests at 5 %)."
+        "Paired on the test records. The same: no further apart than "
+        f"{found.margin:g} (two one-sided tests at 5 %)."
     )
     return Table(columns, rows, "All differences in score", note)
 

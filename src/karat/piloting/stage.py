@@ -250,18 +250,31 @@ def _sets(
             notes.append(f"{name} is scored on its {len(rows):,} rows, the others on {size:,}")
         sets[name] = student.TrainingSet(rows.take(range(min(size, len(rows)))), calls[:size])
     if ground.shown is not None and ground.shown.labels() is not None and len(ground.shown) >= LEAST:
-        human = ground.shown.sample(size, seed=order.seed)
-        gold_labels(human, "human")
-        if len(set(human.labels() or ())) > 1 and sets:
-            sets["human"] = student.TrainingSet(human, human.ids, by_label=False)
+        pattern = next((one.records.labels() or [] for one in sets.values()), [])
+        human = _alike(ground.shown, pattern, order.seed)
+        if len(set(human.labels() or ())) > 1:
+            sets["human"] = student.TrainingSet(human, human.ids)
             if len(human) < size:
-                notes.append(f"the human ceiling is that of {len(human):,} records: there are no more")
+                notes.append(
+                    f"the human ceiling is that of {len(human):,} records: of some labels there are no more"
+                )
     if not kept:
         raise NotEnoughData(
             "no arm kept enough labelled records for a student; look at why rows are rejected with karat "
             "generate, or ask for more with -n"
         )
     return sets, notes
+
+
+def _alike(human: Records, pattern: Sequence[str | None], seed: int) -> Records:
+    """Human records with the label shares of an arm, as many as there are."""
+    labels = np.array(gold_labels(human, "human"), dtype=object)
+    rng = np.random.default_rng([seed, 0x40])
+    chosen = [
+        rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in Counter(pattern).items()
+    ]
+    rows = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *chosen]))
+    return human.take(rows.astype(np.int64))
 
 
 def _figure(found: student.Draws) -> Figure:
@@ -390,6 +403,8 @@ def _notes(rows: Sequence[Arm]) -> list[str]:
     unknown = [one.name for one in rows if one.usd is None]
     if unknown:
         notes.append(f"no price is known for {', '.join(unknown)}, so arms are compared by tokens")
+    elif not any(one.usd for one in rows):
+        notes.append("no arm costs dollars, so arms are compared by tokens")
     if any(not one.ahead for one in rows):
         names = ", ".join(one.name for one in rows if not one.ahead)
         notes.append(
