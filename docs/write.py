@@ -114,6 +114,8 @@ def table(function: Any, shown: Any) -> Iterator[str]:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
             flags = (parameter.name.upper(),)
         default = parameter.default
+        if default is True and about.negative != "":
+            flags += ("--no-" + flags[0].removeprefix("--"),)
         needed = default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
         blank = default is None or default is False or default == () or default is parameter.empty
         text = "needed" if needed else "" if blank else f"`{default}`"

@@ -9,23 +9,57 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import karat
+from karat.generation.taskfile import task_of
+from karat.generation.tasks import Task
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(sh|python|toml)\n(.*?)^```", re.M | re.S)
-README = [(kind, text) for kind, text in BLOCK.findall((ROOT / "README.md").read_text("utf-8"))]
 PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/commands.md",
+    "docs/generating.md",
     "docs/parts.md",
     "docs/warnings.md",
 ]
+
+# Where readers have a server of their own, the tests have one that says what fits the question.
+ADDRESS = "http://localhost:8000/v1"
+DIMENSIONS = [
+    {"name": "length", "description": "how long it is", "class_dependent": False, "complete": True},
+    {"name": "subject", "description": "what it is about", "class_dependent": True, "complete": False},
+]
+SCRIPT = (
+    ("Which dimensions make such texts differ", json.dumps(DIMENSIONS)),
+    ("different values of the attribute 'length'", "at most 15 words\n16 to 40 words\n41 to 90 words"),
+    ('Their class is "good"', "a gift\na repair that held\na long journey\nthe first use"),
+    ('Their class is "bad"', "a late parcel\na broken part\na refund\nno reply"),
+    ('easily confused with "good"', "bad"),
+    ('easily confused with "bad"', "good"),
+    ("Is it just as typical of one of these other classes?", "none"),
+    ("Answer with one label from the list", "good"),
+    ("Answer with the name of one class", "good"),
+    ("Allowed answers:", "A"),
+)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Kind and text of each block of a page, in order."""
+    return BLOCK.findall((ROOT / page).read_text("utf-8"))
 
 
 def rows(n: int, *, seed: int, source: str) -> list[dict[str, str]]:
@@ -86,6 +120,16 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a server that speaks OpenAI's API; it writes nonsense and answers questions."""
+    sys.path.append(str(ROOT / "tests" / "generation"))
+    from fault_server import serving
+
+    with serving(script=SCRIPT, models=("my-model", "other-model")) as found:
+        yield found.url
+
+
 def run(command: list[str], folder: Path) -> str:
     """Run a command as a reader would, in an activated environment, and return what it printed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -96,17 +140,14 @@ def run(command: list[str], folder: Path) -> str:
     return ran.stdout
 
 
-def test_the_blocks_of_the_readme_run(desk: Path) -> None:
+def test_the_blocks_of_the_readme_run(desk: Path, server: str) -> None:
     """Every block of the README does what stands around it, one after the other, in one folder."""
     kinds = set()
-    for kind, text in README:
+    for kind, text in blocks("README.md"):
         if text.startswith("make "):  # this test is part of `make test` itself
             continue
         kinds.add(kind)
-        if kind == "sh":
-            run(["bash", "-euo", "pipefail", "-c", text], desk)
-        else:
-            run([sys.executable, "-c", text], desk)
+        run_block(kind, text.replace(ADDRESS, server), desk)
     assert {"sh", "python"} == kinds
     for name in ("audit/report.html", "value/result.json", "report.html", "dropped.jsonl", "story.html"):
         assert (desk / name).stat().st_size > 0
@@ -114,6 +155,81 @@ def test_the_blocks_of_the_readme_run(desk: Path) -> None:
     made = [json.loads(line) for line in (desk / "generated.jsonl").read_text("utf-8").splitlines()]
     assert made
     assert {"good", "bad"} >= {row["label"] for row in made}
+
+
+def run_block(kind: str, text: str, folder: Path) -> str:
+    command = ["bash", "-euo", "pipefail", "-c"] if kind == "sh" else [sys.executable, "-c"]
+    return run([*command, text], folder)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_the_blocks_about_generating_run(
+    desk: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command of docs/generating.md does what stands around it, one after the other, without a key."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for file in desk.glob("*.jsonl"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    printed = [
+        run_block(kind, text.replace(ADDRESS, server), tmp_path)
+        for kind, text in blocks("docs/generating.md")
+        if kind != "toml"
+    ]
+    assert "1,000 rows planned for gpt-4.1-mini" in printed[0]
+    assert 40 == len(read(tmp_path / "generated.jsonl"))
+    found = (tmp_path / "found.toml").read_text("utf-8")
+    assert {"[attributes.length]", "[attributes.subject.values]", "[neighbours]"} <= set(found.splitlines())
+    assert any("by 20 rows that were made" in text for text in printed)
+    # the other model takes every text for a good one
+    assert {"good"} == {row["label"] for row in read(tmp_path / "checked.jsonl")}
+    dropped = {row["reason"] for row in read(tmp_path / "rejected.jsonl")}
+    assert {"label not confirmed: 0 of 3 votes for 'bad' (most: 'good')"} == dropped
+    kinds = [row["annotator_kind"] for row in read(tmp_path / "annotated.jsonl")]
+    assert (120 * 2 * 3, 120 * 3) == (kinds.count("model"), kinds.count("human"))
+    judged = [(row["choice"], row["shown_first"]) for row in read(tmp_path / "judged.jsonl")]
+    assert {("a", "a"), ("b", "b")} == set(judged)  # it says A whatever stands there
+    assert {4} == {len(row["messages"]) for row in read(tmp_path / "chats.jsonl")}
+    assert 4 == len(read(tmp_path / "pairs.jsonl"))
+    assert (tmp_path / "pilot/report.html").stat().st_size > 10_000
+
+
+def test_the_constraints_on_the_page_about_generating_are_of_an_example() -> None:
+    """The tables that the page shows are read in a task file that has the attributes they speak of."""
+    (shown,) = (text for kind, text in blocks("docs/generating.md") if kind == "toml")
+    lists = {
+        "writer": ["a child of eight years", "a racer"],
+        "subject": ["a refund", "a cargo bicycle"],
+        "mood": ["friendly", "in a hurry"],
+        "wish": ["a quiet compartment", "room for a bicycle"],
+        "outcome": ["the wish is met", "the traveller leaves"],
+    }
+    values = "\n".join(f"{name} = {json.dumps(listed)}" for name, listed in lists.items())
+    text = f'domain = "message"\nlabels = ["advice", "order"]\n[attributes]\n{values}\n{shown}'
+    task = task_of(tomllib.loads(text), "page")
+    assert (2, 1) == (len(task.constraints), len(task.joint))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples" / "tasks").glob("*.toml")), ids=lambda p: p.stem)
+def test_the_example_tasks_make_records(path: Path, desk: Path, server: str, tmp_path: Path) -> None:
+    """Each example is made on the command line, by a recipe for its type, into records of that type."""
+    task = Task.from_toml(path)
+    recipes = {"preference": "compare:contrast=instruction,judged=false", "dialogue": "converse"}
+    provider = f"openai_compatible:model=my-model,url={server}"
+    command = ["karat", "generate", "--task", str(path), "-n", "6"]
+    command += ["--recipe", recipes.get(task.type, "simple")]
+    if task.type == "annotation":
+        command = ["karat", "annotate", str(desk / "human.jsonl"), "--task", str(path)]
+    out = tmp_path / "made.jsonl"
+    told = json.loads(run([*command, "--provider", provider, "--out", str(out), "--json"], tmp_path))
+    assert 0 == told["rejected"]["rows"]
+    found = karat.read(out)
+    assert task.type == found.datatype
+    assert (400 if task.type == "annotation" else 6) == len(found)
+    if task.type == "dialogue":
+        assert {task.turns} == {len(row["messages"]) for row in found}
 
 
 def test_the_make_targets_of_the_readme_exist() -> None:
@@ -154,6 +270,14 @@ def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert "://" in target or (ROOT / page).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/generating.md"])
+def test_flags_on_the_pages_are_flags(page: str) -> None:
+    """Every flag that stands behind karat on a page is one of the program's."""
+    known = set(re.findall(r"--[a-z][a-z-]*", (ROOT / "docs" / "commands.md").read_text("utf-8")))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?![a-z-]*[A-Z])", (ROOT / page).read_text("utf-8")))
+    assert set() == named - known
 
 
 def test_commands_in_the_readme_are_commands() -> None:

@@ -113,7 +113,10 @@ def save(result: Any, home: Path, *, stage: str, described: Mapping[str, Any], s
     plain = _converter(kept, home).unstructure(result)
     for number, found in enumerate(kept):
         found.write(home / f"records-{number}.parquet")
-    (home / "result.json").write_bytes(orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY))
+    options = (
+        orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    )  # tables by number, such as shares of sizes
+    (home / "result.json").write_bytes(orjson.dumps(plain, option=options))
     manifest = {
         "stage": stage,
         "type": f"{type(result).__module__}:{type(result).__qualname__}",

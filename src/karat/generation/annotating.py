@@ -120,7 +120,7 @@ class Annotated:
         counts = self.counts()
         total: Counter[str] = sum(counts.values(), Counter())
         unusable = _UNUSABLE[self.records.datatype]
-        named = [*self.made.task.label_names, *(label for label, _ in total.most_common())]
+        named = [*self.made.task.answers, *(label for label, _ in total.most_common())]
         labels = [one for one in dict.fromkeys(named) if one != unusable and one in total][:_SHOWN]
         rows = tuple(
             {
@@ -288,9 +288,9 @@ def _people(items: Records, kind: str) -> Records:
 
 def _unknown(people: Records, task: Task) -> tuple[str, ...]:
     """Labels of people that the task does not name, if it names any."""
-    if task.type == "preference" or not task.label_names:
+    if task.type == "preference" or not task.answers:
         return ()
-    return tuple(sorted({one for one in people.labels() or () if one} - set(task.label_names)))
+    return tuple(sorted({one for one in people.labels() or () if one} - set(task.answers)))
 
 
 def _item_count(made: Generated) -> int:

@@ -58,6 +58,8 @@ class Annotate:
     uses_attributes: ClassVar[bool] = False
     types: ClassVar[tuple[str, ...]] = ("annotation",)
     needs: ClassVar[frozenset[str]] = frozenset({"items"})
+    source: ClassVar[str] = "Das et al. 2024, arXiv 2401.14698, section 5; orders and samples are ours"
+    cost: ClassVar[str] = "one call a sample, annotator and item, with the item in each prompt"
 
     def __post_init__(self) -> None:
         check_number("samples", self.samples, 1, "each item needs an answer")
@@ -185,7 +187,8 @@ class Annotate:
                 f"You are this person:\n{person.text}\n\nYou label texts. Answer as this person would, from "
                 "their own experience and not as a neutral judge, and follow the form of the answer."
             )
-        asked = task.instructions or (
+        told = (task.instructions, task.question)
+        asked = "\n".join(filter(None, told)) or (
             f"Where does this {task.domain} stand on the scale?"
             if options.numeric
             else f"Which labels fit this {task.domain}?"
@@ -211,19 +214,19 @@ class Annotate:
         return f"Answer with {what} from the list and nothing else."
 
     def _names(self, task: Task) -> tuple[str, ...]:
-        """The labels in the order of the task, or the points of the scale. Raises InputError without any."""
-        names = _points(self.scale) if self.scale else task.label_names
+        """The answers in the order of the task, or the points of the scale. Raises InputError without any."""
+        names = _points(self.scale) if self.scale else task.answers
         if len(names) < 2:
             raise InputError(
-                f"the task names {len(names)} labels; name the labels to choose from ([labels] in the task "
-                "file), or a scale (annotate:scale=1-5)"
+                f"the task names {len(names)} labels; name the labels to choose from ([labels] or choices in "
+                "the task file), or a scale (annotate:scale=1-5)"
             )
         return names
 
     def _options(self, task: Task, shown: tuple[str, ...]) -> Options:
         told = {name: task.definition(name) for name in shown}
-        if self.scale:
-            low, high = _points(self.scale)[0], _points(self.scale)[-1]
+        if self.scale or (task.choices and Options(shown).numeric):
+            low, high = min(shown, key=int), max(shown, key=int)
             told = {low: told[low] or "the least", high: told[high] or "the most"} | {
                 name: words for name, words in told.items() if words
             }

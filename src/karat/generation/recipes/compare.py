@@ -37,7 +37,7 @@ class Compare:
     a sample, turns about). ties: whether neither may be better. mode: choice (the letter alone), reasons
     (reasons first) or logprobs (the distribution over choices, where the server tells the alternatives to the
     first token; where it does not, the letter, and the field fallback says why).
-    criterion: what makes a response better; else the instructions of the task.
+    criterion: what makes a response better; else the instructions and the question of the task.
     invalid: keep (an unreadable answer is the choice invalid) or redraw (ask again, then reject).
     personas: a file of personas, one a line or in a field persona; else the task's attribute persona.
     plain: whether the model judges in its own name too. least: in mode logprobs, the share of the first
@@ -63,6 +63,10 @@ class Compare:
 
     uses_attributes: ClassVar[bool] = True
     types: ClassVar[tuple[str, ...]] = ("preference",)
+    source: ClassVar[str] = (
+        "both orders after Wang et al. 2023, arXiv 2305.17926, and Koo et al. 2023, CoBBLEr"
+    )
+    cost: ClassVar[str] = "two calls a pair that is judged; five a pair that is written and judged"
 
     def __post_init__(self) -> None:
         check_number("samples", self.samples, 1, "each pair needs a judgement")
@@ -157,7 +161,7 @@ class Compare:
         response = await scene.ask(
             asked, step=step, max_tokens=tokens, logprobs=logprobs, schema={}, temperature=temperature
         )
-        options = self._options()
+        options = self._options(scene.task)
         place = {"A": first, "B": "b" if first == "a" else "a", "tie": "tie"}
         fallback = None
         if self.mode == "logprobs":
@@ -170,8 +174,9 @@ class Compare:
         said = labelling.read(response.text, options, last=self.mode == "reasons", cut=cut)
         return Verdict(first, place.get(said, "invalid"), response, None, fallback)
 
-    def _options(self) -> Options:
-        names = ("A", "B", "tie") if self.ties else ("A", "B")
+    def _options(self, task: Task) -> Options:
+        ties = self.ties and (not task.choices or "tie" in task.choices)
+        names = ("A", "B", "tie") if ties else ("A", "B")
         told = {
             "A": "response A is better",
             "B": "response B is better",
@@ -187,8 +192,9 @@ class Compare:
         )
         if pair.get("persona"):
             system = f"You are this person:\n{pair['persona']}\nJudge as this person would.\n\n{system}"
-        criterion = self.criterion or task.instructions or "Which response is better?"
-        options = self._options()
+        told = "\n".join(filter(None, (task.instructions, task.question)))
+        criterion = self.criterion or told or "Which response is better?"
+        options = self._options(task)
         words = [f"{code}: {options.definitions[name]}" for name, code in zip(options.names, options.said)]
         lines = [criterion, ""]
         if pair.get("prompt"):

@@ -19,6 +19,7 @@ from karat.generation.tasks import Task
 from karat.records import Records
 
 _CAST = ("user_role", "assistant_role", "persona")
+_TURNS = 8  # where neither setting nor task says how many
 _BEGIN = "Begin the conversation with your first message."
 
 
@@ -26,8 +27,9 @@ _BEGIN = "Begin the conversation with your first message."
 class Converse:
     """Let two agents talk: one plays the user, one the assistant, until a rule ends the dialogue.
 
-    turns: the most turns. least: a dialogue with fewer is rejected. user, assistant: who the two are, unless
-    the attributes user_role and assistant_role say so; an attribute persona describes the user.
+    turns: the most turns (0: as many as the task says, else 8). least: a dialogue with fewer is rejected.
+    user, assistant: who the two are, unless the attributes user_role and assistant_role say so. The roles of
+    the task describe both, and an attribute persona the user.
     form: chat, or instruct (each turn of the user begins with "Instruction:", each of the assistant with
     "Solution:", as in CAMEL). specify: whether a call first makes a concrete matter of class and attributes.
     done: what the user says when all is done; in a chat it is taken out of the turn.
@@ -37,7 +39,7 @@ class Converse:
     cut at the most tokens: trim (to its last whole sentence), stop (the dialogue ends before it) or keep.
     """
 
-    turns: int = 8
+    turns: int = 0
     least: int = 2
     user: str = "user"
     assistant: str = "assistant"
@@ -51,12 +53,15 @@ class Converse:
 
     uses_attributes: ClassVar[bool] = True
     types: ClassVar[tuple[str, ...]] = ("dialogue",)
+    source: ClassVar[str] = "Li et al. 2023, CAMEL, arXiv 2303.17760"
+    cost: ClassVar[str] = "a call a turn, each with all that was said before it in the prompt"
 
     def __post_init__(self) -> None:
-        check_number("turns", self.turns, 2, "a dialogue has a question and an answer")
+        if self.turns:
+            check_number("turns", self.turns, 2, "a dialogue has a question and an answer")
         check_number("least", self.least, 1, "a dialogue has a turn")
         check_number("farewells", self.farewells, 0, "0 lets farewells go on")
-        if self.least > self.turns:
+        if self.least > (self.turns or self.least):
             raise ValueError(f"least is {self.least}, but turns is {self.turns}; raise turns")
 
     def enrich(self, task: Task, human: Records | None, seed: int) -> tuple[Task, Records | None]:
@@ -65,13 +70,15 @@ class Converse:
 
     def calls(self, slot: Slot) -> int:
         """What a row may cost, in calls like the first: each turn is paid for again in all later prompts."""
-        return self.turns * (self.turns + 1) // 2 + self.specify
+        turns = int(slot.material.get("turns") or self.turns or _TURNS)
+        return turns * (turns + 1) // 2 + self.specify
 
     def compose(self, plot: Plot) -> Iterator[Slot]:
         """The usual slots, each with what the two talk about."""
         for slot in plan.slots(plot, self):
             matter = _matter(plot.task, slot.label, slot.attributes)
-            yield replace(slot, material={**slot.material, "matter": matter})
+            turns = {"turns": self._most(plot.task)} if plot.task.turns else {}
+            yield replace(slot, material={**slot.material, "matter": matter, **turns})
 
     def messages(self, task: Task, label: str | None, attributes: Mapping[str, str]) -> tuple[Message, ...]:
         """What the user's agent is told before its first turn; with `specify`, the call for the matter."""
@@ -94,7 +101,7 @@ class Converse:
                 return [Draft(reason=f"the matter: {reason}", text=response.text, responses=tuple(calls))]
         said: list[str] = []
         rules, ends = self._rules(slot.attributes), ""
-        while not ends and len(said) < self.turns:
+        while not ends and len(said) < self._most(task):
             view = self._view(len(said) % 2, task, matter, slot.attributes, said)
             try:
                 # the first call of a row bears its name, as in rows of one call
@@ -136,6 +143,10 @@ class Converse:
 
     # ------------------------------------------------------------------------------------- prompts
 
+    def _most(self, task: Task) -> int:
+        """The most turns: the setting goes before the task."""
+        return max(self.turns or task.turns or _TURNS, self.least)
+
     def _names(self, attributes: Mapping[str, str]) -> tuple[str, str]:
         return attributes.get("user_role") or self.user, attributes.get("assistant_role") or self.assistant
 
@@ -167,8 +178,7 @@ class Converse:
         lines = [f"This is a {task.domain} between two sides: {user} and {assistant}."]
         if place == 0:
             lines.append(f"You are the {user}. You never speak or act for the {assistant}.")
-            if attributes.get("persona"):
-                lines.append(f"Who you are: {attributes['persona']}.")
+            lines += _who(task.roles.get("user", ""), attributes.get("persona", ""))
             lines.append(f"What you want: {matter}.".replace("..", "."))
             lines.append(
                 "You bring it up step by step, one message at a time, and react to what you are told: ask "
@@ -186,6 +196,7 @@ class Converse:
                 )
         else:
             lines.append(f"You are the {assistant}. You never speak or act for the {user}.")
+            lines += _who(task.roles.get("assistant", ""))
             lines.append(
                 f"You answer the {user}'s last message, with what it needs and no more. You do not give the "
                 f"{user} tasks, and you do not repeat the question."
@@ -204,7 +215,8 @@ class Converse:
 
     def _specifying(self, task: Task, matter: str, attributes: Mapping[str, str]) -> tuple[Message, ...]:
         user, assistant = self._names(attributes)
-        who = f", described as: {attributes['persona']}" if attributes.get("persona") else ""
+        described = "; ".join(filter(None, (task.roles.get("user"), attributes.get("persona"))))
+        who = f", described as: {described}" if described else ""
         language = f" Write in {task.language}." if task.language else ""
         text = (
             f"A {user}{who} turns to a {assistant} in a {task.domain}. It is about this: {matter}.\n"
@@ -212,6 +224,12 @@ class Converse:
             f"single case.{language} Write that alone, and begin with a verb."
         )
         return (Message("user", text),)
+
+
+def _who(*described: str) -> list[str]:
+    """The line about a speaker; none where nothing is told."""
+    told = "; ".join(filter(None, described)).rstrip(".")
+    return [f"Who you are: {told}."] if told else []
 
 
 def _matter(task: Task, label: str | None, attributes: Mapping[str, str]) -> str:
