@@ -18,7 +18,7 @@ import pytest
 from karat import errors
 from karat.generation.base import Message, Price, Refused, Request, Response, Retryable
 from karat.generation.calls import call
-from karat.generation.journal import Journal, export
+from karat.generation.journal import Journal
 from karat.generation.limits import Limits
 
 PROGRAM = Path(__file__).with_name("killed.py")
@@ -236,27 +236,6 @@ def test_it_works_inside_a_running_loop() -> None:
         return len(call(Scripted(), requests(5), journal=Journal(None)).responses)
 
     assert 5 == asyncio.run(outside())
-
-
-def test_a_journal_keeps_any_text_and_can_be_exported(tmp_path: Path) -> None:
-    """Any script survives the disk; half a surrogate pair is mended instead of losing the answer."""
-    path = tmp_path / "calls.sqlite"
-    journal = Journal(path)
-    texts = ["Größe 😀 日本語 العربية", "broken \ud83d here"]
-    asked = requests(2)
-    journal.store((r.key("m"), r, Response(r.id, t)) for r, t in zip(asked, texts))
-    found = journal.find([r.key("m") for r in asked])
-    assert texts[0] == found[asked[0].key("m")].text
-    assert "broken ? here" == found[asked[1].key("m")].text
-    assert 2 == export(path, tmp_path / "answers.jsonl")
-    journal.close()
-
-
-def test_a_file_that_is_no_journal_is_named(tmp_path: Path) -> None:
-    """Something else in the journal's place is the user's to move."""
-    (tmp_path / "calls.sqlite").write_bytes(b"not a database at all, only text that is long enough" * 50)
-    with pytest.raises(errors.InputError, match="is no journal"):
-        Journal(tmp_path / "calls.sqlite")
 
 
 def test_impossible_limits_are_refused() -> None:

@@ -33,6 +33,11 @@ from karat.generation.journal import Journal
 from karat.generation.limits import Limits
 
 PROGRAM = Path(__file__).with_name("interrupted.py")
+KEYS = (
+    "c9e57e6d0549de9b87dcdd3a59428eefafa3c8e2eb61a6bdc9308762f1447a30",
+    "43b0c2b9ba131bdfe0a76f86ab0078d4f708361f92edfa297d5c5283dad2b10c",
+    "6bbbb97ec290ca5210b866ef62d08f85969b8dd471d8a47ccb55c451a90ad691",
+)
 
 
 def request(name: str, seed: int = 0) -> Request:
@@ -536,3 +541,20 @@ def test_memory_does_not_grow_with_the_number_of_calls(tmp_path: Path) -> None:
     )
     small, large = map(int, done.stdout.split())
     assert large - small <= 8 * 1024, (small, large)
+
+
+def test_keys_are_those_of_journals_that_are_there() -> None:
+    """The name of an answer on disk: fixed values, made with the first version of the journal."""
+    plain = Request("a", (Message("system", "größe 😀"), Message("user", "x\ud83d")), seed=3)
+    full = replace(
+        plain,
+        label="l",
+        attributes={"b": "1", "a": "ü"},
+        temperature=0.7,
+        top_p=0.9,
+        max_tokens=77,
+        replicate=2,
+        schema={"type": "object", "properties": {"z": {}, "a": {"type": "string"}}},
+    )
+    more = replace(full, logprobs=5, stop=("\n", "END"))
+    assert KEYS == tuple(one.key("model@host") for one in (plain, full, more))

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -234,3 +235,19 @@ def test_no_worker_outlives_its_driver(tmp_path: Path) -> None:
         before = server.stats()["arrivals"]
         time.sleep(0.2)
         assert before == server.stats()["arrivals"] < 2000
+
+
+def test_workers_count_lost_attempts_as_the_journal_does(tmp_path: Path) -> None:
+    """Answers cut off after they were paid: split or not, run once or again, the sums are those on disk."""
+    from test_scaleout import made
+
+    with serving(latency=0.001, rate=0.3, kinds=("truncated",), seed=5, faulty_arrivals=1) as server:
+        first = made(server.url, 60, "local:workers=2", journal=tmp_path)
+    rows = sqlite3.connect(tmp_path / "calls.sqlite").execute("SELECT count(*), total(tokens) FROM lost")
+    count, tokens = rows.fetchone()
+    assert count > 5
+    assert (count, tokens) == (first.usage.lost, first.usage.lost_tokens)
+    again = made(server.url, 60, "local:workers=2", journal=tmp_path)
+    assert (60, count, tokens) == (again.usage.reused, again.usage.lost, again.usage.lost_tokens)
+    alone = made(server.url, 60, journal=tmp_path)
+    assert (60, count, tokens) == (alone.usage.reused, alone.usage.lost, alone.usage.lost_tokens)

@@ -17,6 +17,10 @@ Progress = Callable[..., None]
 """Called as `progress(stage, done, total)`, and with `note="12/s, 0.10 USD"` where there is more to tell."""
 
 
+# Made once: `json.dumps` makes one for each call.
+_KEY = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
+
+
 @dataclass(frozen=True)
 class Message:
     """One turn of a conversation."""
@@ -71,7 +75,7 @@ class Request:
         }
         if self.logprobs or self.stop:
             told["more"] = [self.logprobs, list(self.stop)]
-        text = json.dumps(told, sort_keys=True, ensure_ascii=False)
+        text = _KEY.encode(told)
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 

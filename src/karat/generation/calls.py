@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -145,15 +146,47 @@ class _Apart:
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-    runner = getattr(asyncio, "Runner", None)  # from Python 3.11 on
+    runner = getattr(asyncio, "Runner", None)
+    if runner is None:
+        return _run_310(work)
     try:
         import uvloop
     except ImportError:
-        runner = None
-    if runner is None:
         return asyncio.run(work())
     with runner(loop_factory=uvloop.new_event_loop) as running:
         return running.run(work())  # type: ignore[no-any-return]
+
+
+def _run_310(work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    """Before Python 3.11, Ctrl-C broke off whatever ran just then; so it is made to end the work in order."""
+    interrupted: list[int] = []
+
+    async def noted() -> Result:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def ring(number: int, frame: Any) -> None:
+            if interrupted:
+                raise KeyboardInterrupt
+            interrupted.append(number)
+            loop.call_soon_threadsafe(task.cancel)
+
+        first = threading.current_thread() is threading.main_thread()
+        own = first and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if own:
+            signal.signal(signal.SIGINT, ring)
+        try:
+            return await work()
+        finally:
+            if own:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        return asyncio.run(noted())
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def spent(called: Called) -> None:

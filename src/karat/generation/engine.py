@@ -189,7 +189,8 @@ class Engine:
             try:
                 if first:
                     await self._find(key, request, asking.future)
-                return replace(await asyncio.shield(asking.future), request_id=request.id)
+                found = await asyncio.shield(asking.future)
+                return found if found.request_id == request.id else replace(found, request_id=request.id)
             except Left:
                 continue
             finally:

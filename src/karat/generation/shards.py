@@ -157,7 +157,7 @@ def play_split(
                 stopped, fatal = stopped or part.stopped, fatal or part.fatal
                 for job, outcome in part.outcomes:
                     take(job, outcome)
-    paid = ("answers", "reused", "tokens_in", "tokens_out", "cost_usd")
+    paid = ("answers", "reused", "tokens_in", "tokens_out", "cost_usd", "lost", "lost_tokens", "lost_usd")
     usage = replace(usage, **{name: getattr(office.usage, name) for name in paid})
     if fatal:
         raise ProviderError(fatal)
