@@ -20,7 +20,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 import pilot_worlds as worlds
 from pilot_worlds import TASK, Scripted
 
-QUICK: dict[str, Any] = {"recipes": ("simple",), "n": 60, "trainer": "linear:characters=0", "metrics": ()}
+QUICK: dict[str, Any] = {
+    "recipes": ("simple",),
+    "n": 60,
+    "plan_n": 60,
+    "trainer": "linear:characters=0",
+    "metrics": (),
+}
 
 
 def gold(seed: int = 0, n: int = 150) -> Records:
