@@ -85,7 +85,8 @@ class Window:
         """Seconds between two starts: what comes in bursts is refused by a bucket as if too many flew."""
         if self._opening or self.limit >= self.most:
             return 0.0
-        return min(_APART, 0.5 * self._latency / self.limit)
+        apart = min(_APART, 0.5 * self._latency / self.limit)
+        return apart if apart > 0.001 else 0.0  # no timer rings so often
 
     def widen(self, now: float, inflight: int) -> float:
         """The window is full: let it grow if it is still opening; seconds until there is room."""
