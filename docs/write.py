@@ -10,16 +10,18 @@ from typing import Any, Literal
 
 from karat import registry
 from karat.auditing.base import form_of
-from karat.cli import COMMANDS, OTHERS
+from karat.cli import COMMANDS, OTHERS, facts
 from karat.cli_flags import build
 
 HERE = Path(__file__).parent
+PAGES = {"recipes": "how prompts are made", "providers": "what answers"}
 NOTE = "<!-- Written by docs/write.py; do not edit. -->"
 
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
     found = {"commands.md": "\n".join(commands()) + "\n", "parts.md": "\n".join(parts()) + "\n"}
+    found |= {f"{shelf}.md": "\n".join(shelf_page(shelf)) + "\n" for shelf in PAGES}
     found["metrics/README.md"] = "\n".join(metric_index()) + "\n"
     found |= {f"metrics/{name}.md": "\n".join(metric_page(name)) + "\n" for name in registry.names("metrics")}
     return found
@@ -75,6 +77,30 @@ def metric_page(name: str) -> Iterator[str]:
         yield f"**As published** (`--mode paper`): {published}"
         yield ""
     yield f"Write it `{found.spec}`."
+
+
+def shelf_page(shelf: str) -> Iterator[str]:
+    """Yield the lines of the page of a shelf: what `karat show` says of each of its parts."""
+    yield from (NOTE, f"# {shelf.capitalize()}: {PAGES[shelf]}", "")
+    yield "How they work together: [generating.md](generating.md)."
+    for name in registry.names(shelf):
+        found = registry.describe(shelf, name)
+        yield from ("", f"## {name}", "", found.text, "")
+        if found.settings:
+            yield from ("| setting | type | default |", "| --- | --- | --- |")
+            for setting in found.settings:
+                kind = setting.type.replace("|", "\\|")
+                said = "" if setting.default in (None, "", ()) else f"`{written(setting.default)}`"
+                default = "(needed)" if setting.required else said
+                yield f"| `{setting.name}` | {kind} | {default} |"
+        told = facts(registry.find(shelf, name))
+        if told:
+            yield from ("", *(f"- {fact}: {said.rstrip('.')}" for fact, said in told.items()))
+
+
+def written(value: Any) -> str:
+    """A default as it stands in a spec."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def commands() -> Iterator[str]:
@@ -141,7 +167,10 @@ def parts() -> Iterator[str]:
     yield "What `karat list` and `karat show SHELF PART` print."
     yield "[CONTRIBUTING.md](../CONTRIBUTING.md) says how to add one."
     for shelf in registry.SHELVES:
-        yield from ("", f"## {shelf}", "", "| part | settings | what it is |", "| --- | --- | --- |")
+        yield from ("", f"## {shelf}", "")
+        if shelf in PAGES:
+            yield from (f"What each setting means: [{shelf}.md]({shelf}.md).", "")
+        yield from ("| part | settings | what it is |", "| --- | --- | --- |")
         for name in registry.names(shelf):
             found = registry.describe(shelf, name)
             settings = found.spec.partition(":")[2].replace(",", " ")

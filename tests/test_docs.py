@@ -34,6 +34,8 @@ PAGES = [
     "docs/commands.md",
     "docs/generating.md",
     "docs/parts.md",
+    "docs/providers.md",
+    "docs/recipes.md",
     "docs/warnings.md",
 ]
 

@@ -245,7 +245,7 @@ def show_part(
             "summary": found.summary,
             "text": found.text,
         }
-        shown |= {"settings": settings, "spec": found.spec, "signature": signature, **_facts(cls)}
+        shown |= {"settings": settings, "spec": found.spec, "signature": signature, **facts(cls)}
         shown |= {"module": found.module, "source": source}
         console.write_json({"karat": __version__, "command": "show", **shown})
         return
@@ -253,7 +253,7 @@ def show_part(
     if settings:
         rows = [(s["name"], s["type"], "(needed)" if s["required"] else s["default"]) for s in settings]
         console.table([("setting", "text"), ("type", "text"), ("default", "text")], rows)
-    for fact, said in _facts(cls).items():
+    for fact, said in facts(cls).items():
         sys.stdout.write(f"{fact:<10} {said}\n")
     sys.stdout.write(f"write      {found.spec}\n")
     if signature:
@@ -261,10 +261,14 @@ def show_part(
     sys.stdout.write(f"file       {source}\n")
 
 
-def _facts(part: type[Any]) -> dict[str, str]:
-    """What a part says of itself besides its docstring: metrics name source, cost and when they mislead."""
+def facts(part: type[Any]) -> dict[str, str]:
+    """What a part says of itself besides its docstring: source, cost, when it misleads, what it makes."""
     names = {"family": "family", "higher": "higher", "misleads": "misleads", "cost": "cost", "source": "from"}
     found = {shown: getattr(part, name, "") for name, shown in names.items()}
+    if isinstance(types := getattr(part, "types", ()), tuple) and types:
+        found["makes"] = f"{' or '.join(types)} records"
+    if isinstance(needs := getattr(part, "needs", ()), frozenset) and needs:
+        found["needs"] = " and ".join(f"--{need}" for need in sorted(needs))
     return {shown: said for shown, said in found.items() if isinstance(said, str) and said}
 
 

@@ -194,6 +194,19 @@ def test_scales_are_shown_upwards_and_downwards() -> None:
     assert {"1": 12, "5": 12} == Counter(found.records.labels())
 
 
+def test_question_and_choices_of_the_task_are_asked() -> None:
+    """What the task asks stands first, and its choices are the labels; whole numbers are a scale."""
+    for choices, head in ((("not urgent", "urgent"), "Labels:"), (("1", "2", "3"), "Points of the scale:")):
+        task = Task("message", type="annotation", question="How urgent is it?", choices=choices)
+        provider = Answering(lambda request: shown(request)[0])
+        found = annotate(items(3), task=task, provider=provider, samples=4)
+        assert all(
+            r.messages[-1].content.startswith(f"How urgent is it?\n\n{head}\n") for r in provider.asked
+        )
+        assert {choices, choices[::-1]} == {tuple(shown(request)) for request in provider.asked}
+        assert set(found.records.labels() or ()) == {choices[0], choices[-1]}
+
+
 def test_several_labels_an_item() -> None:
     """With `multi` all named labels are kept, in one order; none is an answer, an unknown one is not."""
     said = iter(["red, blue", "Blue and Red", "none", "purple", "dark green"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,16 @@ def test_criterion_ties_and_personas_are_in_the_prompt(tmp_path: Path) -> None:
     assert "tie" not in told.lower()
     assert "a strict teacher" in provider.asked[0].messages[0].content
     assert {"scripted-1 as a strict teacher"} == set(found.records.column("rater"))
+
+
+def test_question_and_choices_of_the_task_are_asked() -> None:
+    """Instructions and question of the task stand first; a tie is offered only where it is a choice."""
+    for choices, words in ((("a", "b"), "A or B"), (("a", "b", "tie"), "A or B or TIE")):
+        provider = Answering(longer)
+        task = Task("answer", type="preference", instructions="Be strict.", question="Which is clearer?")
+        annotate(pairs(1), task=replace(task, choices=choices), provider=provider)
+        assert provider.told().startswith("Be strict.\nWhich is clearer?\n")
+        assert provider.told().endswith(f"Answer with {words} and nothing else.")
 
 
 # ------------------------------------------------------------------------------------ written pairs

@@ -6,6 +6,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -375,6 +376,27 @@ def test_the_price_of_a_plan_bounds_what_a_dialogue_costs() -> None:
     made = generate(TASK, provider=provider, recipe="converse:turns=6", n=3)
     assert 18 == len(provider.asked)
     assert made.usage.tokens_in + made.usage.tokens_out <= planned.estimate.most_tokens
+
+
+def test_roles_and_turns_of_the_task_are_heeded() -> None:
+    """Each side is told who it is, and the other is not; the task's turns hold unless the recipe says so."""
+    roles = {"user": "a tenant in a hurry.", "assistant": "a caretaker who knows the house"}
+    task = replace(TASK, roles=roles, turns=6)
+
+    def last(recipe: str) -> tuple[int, list[str]]:
+        provider = Answering(lambda r: (ASKS if place(r) % 2 else SAYS).format(chr(64 + place(r)) * 9))
+        made = generate(task, provider=provider, recipe=recipe, n=1)
+        return len(turns(made)), [request.messages[0].content for request in provider.asked[:2]]
+
+    for recipe, expected in (("converse", 6), ("converse:turns=4", 4)):
+        count, (user, assistant) = last(recipe)
+        assert expected == count
+        assert "Who you are: a tenant in a hurry.\n" in user and "caretaker who" not in user
+        assert "Who you are: a caretaker who knows the house." in assistant and "tenant" not in assistant
+    planned = generate(task, provider=Answering(lambda _: ""), recipe="converse", n=1, dry_run=True)
+    other = generate(TASK, provider=Answering(lambda _: ""), recipe="converse:turns=6", n=1, dry_run=True)
+    assert planned.estimate.most_tokens > other.estimate.most_tokens  # the roles, and as many turns
+    assert 6 == planned.plan[0].material["turns"]
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
