@@ -19,9 +19,11 @@ from typing import Any
 import psutil
 import pytest
 from fault_server import serving
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from karat.errors import InputError, KaratError
-from karat.generation.base import Message, Price, Request, Response
+from karat.generation.base import Message, Price, Request, Response, Retryable
 from karat.generation.engine import Engine
 from karat.generation.gate import Rates
 from karat.generation.journal import Journal
@@ -251,3 +253,73 @@ def test_workers_count_lost_attempts_as_the_journal_does(tmp_path: Path) -> None
     assert (60, count, tokens) == (again.usage.reused, again.usage.lost, again.usage.lost_tokens)
     alone = made(server.url, 60, journal=tmp_path)
     assert (60, count, tokens) == (alone.usage.reused, alone.usage.lost, alone.usage.lost_tokens)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_workers_together_pass_no_cap(data: st.DataObject) -> None:
+    """Random prices, costs, faults and caps, two workers at once, one of which may go away in the middle.
+
+    What the server billed never passes the cap, and the office's sums are the server's. A run that ends early
+    could not have paid for the next call of either worker.
+    """
+    n = data.draw(st.integers(2, 16))
+    prices = data.draw(st.lists(st.integers(1, 40), min_size=n, max_size=n))
+    shares = data.draw(st.lists(st.integers(0, 4), min_size=n, max_size=n))
+    broken = data.draw(st.dictionaries(st.integers(0, n - 1), st.booleans(), max_size=3))
+    cap = data.draw(st.integers(0, sum(prices) + 20))
+    leaves = data.draw(st.booleans())
+    billed = {"tokens": 0, "answers": 0}
+
+    class Bank(Slow):
+        concurrency = 3
+
+        def price(self, request: Request) -> Price:
+            return Price(prices[request.seed], prices[request.seed] / 64)
+
+        async def complete(self, batch: Sequence[Request]) -> list[Response]:
+            (r,) = batch
+            await asyncio.sleep(0.001)
+            if r.seed in broken:
+                paid = broken.pop(r.seed)
+                billed["tokens"] += prices[r.seed] if paid else 0
+                raise Retryable("later", after=0.0, billed=paid)
+            tokens = prices[r.seed] * shares[r.seed] // 4
+            billed["tokens"] += tokens
+            billed["answers"] += 1
+            return [Response(r.id, "text", tokens, 0, cost_usd=tokens / 64)]
+
+    journal, purse, done = Journal(None), OwnPurse(cap / 64, None), []
+
+    async def worker(office: Office, rows: list[Request], breaks: bool) -> str:
+        async with Engine(Bank(), Journal(None), Limits(wait=0.0), desk=Desk(office.address)) as engine:
+
+            async def one(r: Request) -> None:
+                await engine.ask(r)
+                done.append(r)
+                if breaks and len(done) > n // 3:
+                    raise LookupError("this worker breaks")
+
+            await engine.drive(rows, one)
+        return engine.stopped
+
+    async def both(office: Office) -> list[Any]:
+        split = (requests(n)[::2], requests(n)[1::2])
+        work = [worker(office, rows, leaves and i == 0) for i, rows in enumerate(split)]
+        return await asyncio.wait_for(asyncio.gather(*work, return_exceptions=True), 30)
+
+    with Office(journal, purse, Rates()) as office:
+        ended = asyncio.run(both(office))
+        assert until(lambda: not office._open)
+    assert all(isinstance(one, str | LookupError) for one in ended), ended
+    assert billed["tokens"] <= cap
+    used = office.usage
+    # What was in the air when a worker broke may have been paid for; nobody knows.
+    spent = used.tokens_in + used.tokens_out + used.lost_tokens
+    assert spent == purse.tokens and (spent == billed["tokens"] or leaves)
+    assert 0 == purse._flying and abs(purse._flying_usd) == 0.0
+    if not any(isinstance(one, LookupError) or one for one in ended):
+        assert n == billed["answers"] == used.answers == len(journal)
+    elif not any(isinstance(one, LookupError) for one in ended):
+        left = {r.seed for r in requests(n)} - {r.seed for r in done}
+        assert billed["tokens"] + max(prices[i] for i in left) > cap
