@@ -141,6 +141,8 @@ MISTAKES = {
     "forecast .": "no finished steps in it",
     "generate --task task.toml": "needs --out FILE",
     "generate --task gone.toml --out x.jsonl": "gone.toml: no such file",
+    "generate --human train.jsonl --out x.jsonl --rejected ./x.jsonl": "is what --out names too",
+    "curate train.jsonl --out x.jsonl --dropped x.jsonl": "is what --out names too",
 }
 
 

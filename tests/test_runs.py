@@ -92,6 +92,12 @@ def test_a_file_that_a_setting_names_is_known_by_its_content(tmp_path: Path, fou
         assert 2 == len(CALLS)
 
 
+def test_a_text_that_no_file_can_be_named_by_is_a_text(found: Records) -> None:
+    """A value as long as a paragraph, or with what no name holds, stands for itself."""
+    for text in ("word " * 80, "a" * 300, "a\0b", "a/" * 2000, "文" * 200):
+        assert text == runs.describe(text)
+
+
 def test_a_step_without_manifest_is_run_again(tmp_path: Path, found: Records) -> None:
     """The manifest is written last: what a kill leaves behind is not taken for a result."""
     run = Run(tmp_path)

@@ -146,6 +146,10 @@ def check(call: Call) -> None:
                 raise InputError(f"--{name} {path}: is a folder; name a file in it")
         elif Path(path).is_file():
             raise InputError(f"--{name} {path}: is a file; name a folder")
+    for name in ("dropped", "rejected"):
+        path, kept = call.extras.get(name), call.extras.get("out")
+        if path is not None and kept is not None and Path(path).resolve() == Path(kept).resolve():
+            raise InputError(f"--{name} {path}: is what --out names too; name another file")
     name = call.command.name
     if name in ("generate", "annotate") and call.extras["out"] is None and not call.settings["dry_run"]:
         raise BadSetting(f"{name} needs --out FILE for the records (or --dry-run for the plan and its price)")

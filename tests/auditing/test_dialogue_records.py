@@ -28,6 +28,7 @@ EXPECTED = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": 
             "message_3": None,
         },
         {"messages": [{"speaker": "user", "text": "hi"}, {"speaker": "assistant", "text": "hello"}]},
+        {"turns": [{"speaker": "USER", "utterance": "hi"}, {"speaker": "SYSTEM", "utterance": "hello"}]},
     ],
 )
 def test_layouts(row: dict[str, Any]) -> None:
@@ -36,6 +37,19 @@ def test_layouts(row: dict[str, Any]) -> None:
     assert "dialogue" == found.datatype
     assert EXPECTED == found.column("messages")[0]
     assert ["hi\nhello"] == found.texts()
+
+
+def test_a_system_that_answers_is_the_assistant() -> None:
+    """Where nobody else answers the user, the system does, as in SGD; a chat's system prompt stays."""
+    chat = ["system", "user", "assistant", "user"]
+    for roles, expected in (
+        (["system", "user", "system"], ["assistant", "user", "assistant"]),
+        (["system", "user"], ["system", "user"]),
+        (chat, chat),
+        ([*chat, "system"], [*chat, "system"]),
+    ):
+        row = {"messages": [{"role": role, "content": "a"} for role in roles]}
+        assert expected == [one["role"] for one in records.from_rows([row]).column("messages")[0]]
 
 
 def test_other_fields_stay() -> None:

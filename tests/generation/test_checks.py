@@ -144,7 +144,7 @@ def test_impossible_checks_are_refused_before_any_call() -> None:
     """A threshold out of bounds, no quorum, one label, a voter that only writes: one line each."""
     provider = Writer()
     for settings, told in (
-        ({"novelty": 1.5}, "threshold=1.5"),
+        ({"novelty": 1.5}, "novelty=1.5"),
         ({"verify": Voter(), "votes": "4/3"}, "is no quorum"),
         ({"verify": "embedded"}, "cannot vote"),
     ):

@@ -19,6 +19,7 @@ from karat import records, registry
 from karat.errors import KaratError
 from karat.generation import plan
 from karat.generation.base import Draft, Message, Plot, Request, Response, Slot
+from karat.generation.prompts import attribute_lines
 from karat.generation.tasks import Attribute, Label, Task
 from karat.records import Records
 
@@ -364,3 +365,22 @@ def test_a_class_without_human_records_is_named(name: str) -> None:
     human = human_of("classification")
     with pytest.raises(KaratError, match=r"'never seen'.*(--human|remove)"):
         list(recipe_of(name).compose(Plot(task, 8, 0, human, pool=samples(human))))
+
+
+def test_requirements_read_as_sentences() -> None:
+    """Each attribute value stands in one sentence with one mark at its end, whatever the value looks like."""
+    values = {
+        "style": "a question",
+        "tone_of_voice": "Persuasive: tries to convince.",
+        "ending": "Warum nicht?",
+        "語り手": "子ども。",
+        "form": "{curly} and {}",
+    }
+    expected = [
+        "Its style: a question.",
+        "Tone of voice: Persuasive: tries to convince.",
+        "Ending: Warum nicht?",
+        "語り手: 子ども。",
+        "Form: {curly} and {}.",
+    ]
+    assert expected == attribute_lines(values)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import karat
 from karat import errors, records, runs
+from karat.blocks import Table
 from karat.generation import journal as journals
 from karat.generation import parsing
 from karat.generation.base import Request, Response
@@ -242,3 +244,35 @@ def test_shares_of_human_records_are_the_target() -> None:
     assert 18 <= places.count("x") <= 22
     with pytest.raises(errors.InputError, match="--human"):
         generate(task, provider=Parrot(), targets="human", dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"temperature": -1.0}, "temperature=-1.0 must be 0 or more"),
+        ({"temperature": float("nan")}, "temperature=nan must be"),
+        ({"top_p": 0.0}, "top_p=0.0 must lie above 0"),
+        ({"top_p": 2.0}, "top_p=2.0 must lie above 0"),
+        ({"answer_tokens": 0}, "answer_tokens=0 leaves no room"),
+        ({"sample": 3}, "sample=3 prices a dry run; add dry_run"),
+        ({"votes": "2/3"}, "votes='2/3' needs someone who votes"),
+        ({"novelty": 3.0}, "novelty=3.0 must lie above 0"),
+    ],
+)
+def test_settings_that_no_call_can_follow_are_told_before_any(settings: dict[str, Any], told: str) -> None:
+    """A setting out of its range, or one that would be passed over in silence, stops before any call."""
+    provider = Parrot()
+    with pytest.raises(errors.BadSetting, match=re.escape(told)):
+        generate(TASK, provider=provider, n=4, **settings)
+    assert [] == provider.asked
+
+
+def test_the_report_counts_reasons_and_the_labels_of_rows_with_several() -> None:
+    """A reader sees in a table why rows were rejected; a row of two labels counts for both of them."""
+    task = replace(TASK, multi_label=True, most_labels=2, cardinality={2: 1.0})
+    refusal = "I'm sorry, but I can't help with that."
+    made = generate(task, provider=Parrot({1: refusal, 2: ""}), n=4, redraw=0, repairs=0)
+    assert {"a": 4, "b": 4} == made.to_json()["labels"]
+    tables = [b for s in made.__report__() for b in s.blocks if isinstance(b, Table)]
+    shown = next(table for table in tables if table.title == "Why rows were rejected")
+    assert {"the model refused": 1, "empty answer": 1} == {row["reason"]: row["rows"] for row in shown.rows}

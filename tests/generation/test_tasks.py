@@ -165,6 +165,10 @@ def test_there_is_an_example_for_each_data_type(root: Path) -> None:
         ("most_labels = 2\n" + HEAD, "need multi_label = true; add it"),
         ("multi_label = true\n" + HEAD + "[cardinality]\n3 = 1\n", "cardinality names no number of labels"),
         ('type = "annotation"\nscale = [5, 1]\n' + HEAD, "scale is [5, 1]; write its ends, scale = [1, 5]"),
+        (HEAD + "[attributes]\nlänge = ['kurz']\n", 'put länge between quotes: "länge"'),
+        (HEAD + "文体 = 'x'\n", 'put 文体 between quotes: "文体"'),
+        (HEAD + "[attributes.tone of voice]\n", 'put tone of voice between quotes: "tone of voice"'),
+        (HEAD + "[attributes]\nx = ['u'\n", "is not TOML"),
         ("multi_labels = true\n" + HEAD, "unknown key 'multi_labels'; did you mean 'multi_label'?"),
     ],
 )
@@ -202,3 +206,28 @@ def test_an_earlier_file_still_reads(tmp_path: Path) -> None:
     path = tmp_path / "short.toml"
     path.write_text('domain = "note"\nlabels = ["a"]\n[attributes]\nx = ["u", "v", "u"]\n', "utf-8")
     assert Task("note", (Label("a"),), attributes=(Attribute("x", ("u", "v")),)) == Task.from_toml(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["0", "-3", "1", "-1", "10", "2"], ["-3", "-1", "0", "1", "2", "10"]),
+        (["1.5", "0.25", "1"], ["0.25", "1", "1.5"]),
+        (["10", "9", "nan"], ["10", "9", "nan"]),
+        (["b", "a"], ["a", "b"]),
+    ],
+)
+def test_points_of_a_scale_stand_in_their_order(labels: list[str], expected: list[str]) -> None:
+    """Labels of people that are numbers go from the least to the greatest, not from A to Z."""
+    human = records.from_rows([{"text": f"t{i}", "label": label} for i, label in enumerate(labels)])
+    assert expected == list(Task.from_records(human).label_names)
+
+
+def test_the_mark_of_an_editor_before_the_first_letter_is_no_part_of_a_task(tmp_path: Path) -> None:
+    """Files saved as UTF-8 with a byte order mark read like any; another encoding is named."""
+    path = tmp_path / "t.toml"
+    path.write_text(HEAD.replace("note", "Größe"), "utf-8-sig")
+    assert "Größe" == Task.from_toml(path).domain
+    path.write_text(HEAD.replace("note", "Größe"), "latin-1")
+    with pytest.raises(InputError, match="is not UTF-8 .*; save it as UTF-8"):
+        Task.from_toml(path)

@@ -23,7 +23,8 @@ class Dialogue:
     """A list of messages, each with a role and its content.
 
     Read too: `turns` or `conversation` with speaker and text, ShareGPT's `conversations` with from and value,
-    CAMEL's message_1, message_2 ...; lists may stand in a field as JSON text.
+    CAMEL's message_1, message_2 ...; lists may stand in a field as JSON text. A `system` that takes turns
+    with the user, where nobody is called assistant, is the assistant (as in SGD and MultiWOZ).
     """
 
     forms: ClassVar[tuple[tuple[str, ...], ...]] = (("messages",),)
@@ -44,7 +45,7 @@ class Dialogue:
         """Return the row with `messages`, and without the field that they were read from."""
         if row.get("messages") is not None:
             read = _listed(row["messages"])
-            return row if read is None else {**row, "messages": [_message(one) for one in read]}
+            return row if read is None else {**row, "messages": _messages(read)}
         found = _found(row)
         if found is None:
             return row
@@ -53,7 +54,7 @@ class Dialogue:
         if "task" not in kept:  # CAMEL's
             task = kept.get("specified_task") or kept.get("original_task")
             kept |= {"task": task} if task else {}
-        return {**kept, "messages": [_message(one) for one in listed]}
+        return {**kept, "messages": _messages(listed)}
 
     def text(self, row: Mapping[str, Any]) -> str:
         """Return the contents of all messages, one a line."""
@@ -96,6 +97,15 @@ def _opened(value: Any) -> Any:
 
 def _is_message(value: Any) -> bool:
     return isinstance(value, dict) and any(n in value for n in _ROLE) and any(n in value for n in _CONTENT)
+
+
+def _messages(listed: list[Any]) -> list[dict[str, Any]]:
+    """The messages; a system that takes turns, where there is no assistant, is one."""
+    found = [_message(one) for one in listed]
+    roles = [one["role"] for one in found]
+    if "system" in roles[1:] and "assistant" not in roles:
+        return [{**one, "role": "assistant"} if one["role"] == "system" else one for one in found]
+    return found
 
 
 def _message(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -140,6 +140,8 @@ def checks_of(
     if test is not None:
         found.append(ContaminationCheck(Contamination(list(zip(test.ids, test.texts())))))
     if novelty is not None:
+        if not 0 < novelty <= 1:
+            raise BadSetting(f"novelty={novelty} must lie above 0 and be at most 1, e.g. 0.7")
         found.append(NoveltyCheck(Novelty(novelty), human))
     if verify is not None:
         provider = registry.make("providers", verify)

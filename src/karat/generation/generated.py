@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from karat.blocks import Block, Chart, Column, Commands, Example, Examples, Headline, Note, Section, Table
+from karat.blocks import Block, Column, Commands, Example, Examples, Headline, Note, Section, Table
 from karat.errors import InputError, did_you_mean
 from karat.formats import release
 from karat.generation import attributes as finding
@@ -176,7 +176,7 @@ class Generated:
         distinct: set[int] = set()
         lengths = attributes = False
         for row in self.plan:
-            labels[str(row.label)] += 1
+            labels.update(map(str, row.material.get("labels") or [row.label]))
             distinct.add(hash((row.label, *sorted(row.attributes.items()))))
             lengths = lengths or finding.LENGTH in row.attributes
             attributes = attributes or bool(row.attributes)
@@ -272,7 +272,8 @@ class Generated:
         if self.rejected:
             counts = Counter(_kind(r.reason) for r in self.rejected).most_common()
             rows = tuple({"reason": reason, "rows": count} for reason, count in counts)
-            blocks.append(Chart("bar", rows, "reason", "rows", title="Why rows were rejected"))
+            columns = (Column("reason", "reason"), Column("rows", "rows", "number"))
+            blocks.append(Table(columns, rows, "Why rows were rejected"))
         first = self.records.slice(0, _SHOWN)
         planned = self.plan.pick(first.ids)
         labels = first.labels() or [""] * len(first)

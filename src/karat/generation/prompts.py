@@ -22,9 +22,10 @@ _FIELDS = {
 }
 _PHRASES = {
     finding.LENGTH: "Its length is {}.",
-    finding.STYLE: "It is written {}.",
+    finding.STYLE: "Its style: {}.",
     finding.TOPIC: "It is about the subject that these words hint at: {}.",
 }
+_ENDS = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
 
 
 def class_line(task: Task, label: str | None) -> str:
@@ -51,10 +52,13 @@ def apart_line(task: Task, label: str | None) -> str:
 
 def attribute_lines(attributes: Mapping[str, str]) -> list[str]:
     """One sentence for each attribute value."""
-    return [
-        _PHRASES.get(name, f"{name[:1].upper()}{name[1:].replace('_', ' ')}: {{}}.").format(value)
-        for name, value in attributes.items()
-    ]
+    lines = []
+    for name, value in attributes.items():
+        phrase = _PHRASES.get(name, f"{name[:1].upper()}{name[1:].replace('_', ' ')}: {{}}.")
+        line = phrase.replace("{}", value)
+        # a value that is a sentence has its own mark at the end
+        lines.append(line[:-1] if value.rstrip().endswith(_ENDS) else line)
+    return lines
 
 
 def requirements(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
@@ -99,8 +100,13 @@ def generate(
     journal: folder for the plan, the answers and trained models; the same call again continues there.
     Raises BudgetSpent at a cap; what was answered is in the journal, and the same call goes on from it.
     """
-    if redraw < 0 or retries < 0 or repairs < 0:
-        raise BadSetting(f"redraw={redraw}, retries={retries} and repairs={repairs} must be 0 or more")
+    check_draws(redraw, retries, repairs, temperature, top_p, answer_tokens)
+    if sample and not dry_run:
+        raise BadSetting(
+            f"sample={sample} prices a dry run; add dry_run, or make so few rows with n={sample}"
+        )
+    if votes and verify is None:
+        raise BadSetting(f"votes={votes!r} needs someone who votes; name a provider with verify")
     limits = Limits(
         max_usd,
         max_tokens,
@@ -135,6 +141,20 @@ def generate(
         return _carried_out(base, work, rounds, judge, journal)
     finally:
         store.close()
+
+
+def check_draws(
+    redraw: int, retries: int, repairs: int, temperature: float, top_p: float, answer_tokens: int = 1
+) -> None:
+    """Raise BadSetting where rows are drawn or drawn again in a way that no server knows."""
+    if redraw < 0 or retries < 0 or repairs < 0:
+        raise BadSetting(f"redraw={redraw}, retries={retries} and repairs={repairs} must be 0 or more")
+    if not 0 <= temperature < math.inf:
+        raise BadSetting(f"temperature={temperature} must be 0 or more; 0 takes the most likely token")
+    if not 0 < top_p <= 1:
+        raise BadSetting(f"top_p={top_p} must lie above 0 and be at most 1, which draws from all tokens")
+    if answer_tokens < 1:
+        raise BadSetting(f"answer_tokens={answer_tokens} leaves no room for an answer; give at least 1")
 
 
 def _targeted(task: Task, human: Records | None) -> Task:

@@ -63,15 +63,28 @@ def read(path: str | os.PathLike[str]) -> Task:
     else:
         import tomli as tomllib
     try:
-        found = tomllib.loads(Path(path).read_text("utf-8"))
+        text = Path(path).read_text("utf-8-sig")  # some editors put a mark before the first letter
+        found = tomllib.loads(text)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; write a task file with domain and labels") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not TOML ({error}); mend that line") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 ({error}); save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is not TOML ({error}); {_cure(text, str(error))}") from None
     return task_of(found, str(path))
 
 
 # ------------------------------------------------------------------------------------------- reading
+
+
+def _cure(text: str, error: str) -> str:
+    """What to do about a line that is not TOML: names in other letters than A to Z need quotes."""
+    place, lines = re.search(r"at line (\d+)", error), text.splitlines()
+    line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
+    name = re.match(r"""\s*\[*\s*([^\s"'=\[\]#][^"'=\[\]#]*?)\s*[=\]]""", line)
+    if name and not re.fullmatch(r"[A-Za-z0-9_.-]+", name[1]):
+        return f'put {name[1]} between quotes: "{name[1]}"'
+    return "mend that line"
 
 
 def task_of(found: Mapping[str, Any], where: str) -> Task:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from karat.generation.constraints import Constraint, Joint
 from karat.records import Records
 
 _TOGETHER = " + "
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class Task:
         counts = Counter(label for label in human.labels() or () if label is not None)
         if human.datatype == "classification" and not counts:
             raise InputError(f"{human.path}: no labels to make a task of; name them with --label-field")
-        names = sorted(counts.keys() | {label for labels in several for label in labels})
+        names = _in_order(counts.keys() | {label for labels in several for label in labels})
         sizes = Counter(len(labels) for labels in several)
         stem = Path(human.path).name.split(".")[0].strip("<>").replace("_", " ").replace("-", " ")
         return cls(
@@ -165,6 +167,12 @@ class Task:
         from karat.generation.taskfile import text_of
 
         return text_of(self)
+
+
+def _in_order(names: Set[str]) -> list[str]:
+    """Names from A to Z; where all are numbers, from the least: they are points of a scale."""
+    points = all(_NUMBER.fullmatch(name) for name in names)
+    return sorted(names, key=lambda name: (float(name) if points else 0.0, name))
 
 
 def _label_lists(human: Records) -> list[list[str]]:
