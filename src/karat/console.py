@@ -153,7 +153,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=SIMPLE_HEAD)
+    drawn = Table(box=SIMPLE_HEAD, show_header=any(name for name, _ in columns))
     drawn.pad_edge = False
     for name, kind in columns:
         justify: Any = "right" if kind in ("number", "percent", "interval") else "left"

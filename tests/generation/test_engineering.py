@@ -183,6 +183,26 @@ def test_lists_are_read_however_they_are_written(text: str, expected: list[str])
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        '[{"name": "Mood", "description": "how it sounds"}, {"name": "sub-topic"}]',
+        '{"dimensions": [{"name": "mood", "description": "how it sounds"}, "sub-topic"]}',
+        "Here they are:\n1. **Mood**: how it sounds\n2. Sub-topic\nI hope this helps!",
+        "- mood – how it sounds\n- sub topic",
+    ],
+)
+def test_dimensions_are_read_however_they_are_written(text: str) -> None:
+    """A JSON list, an object around one (as JSON modes give), or a list of names; prose names none."""
+
+    class Lister(Oracle):
+        def say(self, request: Request) -> str:
+            return text if request.id.startswith("dimensions/") else super().say(request)
+
+    found = attributes(TASK, provider=Lister(), dimensions=2, neighbours=0, values=3, filter=False)
+    assert ["mood", "sub_topic"] == [attribute.name for attribute in found.task.attributes]
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [("2", ["b"]), ("1, 3", ["a", "c"]), ("None.", []), ("no", []), ("It also suits b.", ["b"]), ("?", [])],
 )

@@ -229,5 +229,5 @@ def test_the_mark_of_an_editor_before_the_first_letter_is_no_part_of_a_task(tmp_
     path.write_text(HEAD.replace("note", "Größe"), "utf-8-sig")
     assert "Größe" == Task.from_toml(path).domain
     path.write_text(HEAD.replace("note", "Größe"), "latin-1")
-    with pytest.raises(InputError, match="is not UTF-8 .*; save it as UTF-8"):
+    with pytest.raises(InputError, match=r"is not UTF-8 .*; save it as UTF-8"):
         Task.from_toml(path)

@@ -312,3 +312,28 @@ def test_the_dark_colours_of_the_system_and_of_the_button_are_the_same() -> None
     blocks_found = re.findall(r"--paper: #16171a;.*?color-scheme: dark;", STYLE, re.S)
     assert 2 == len(blocks_found)
     assert re.sub(r"\s+", " ", blocks_found[0]) == re.sub(r"\s+", " ", blocks_found[1])
+
+
+def test_numbers_of_one_column_do_not_round_each_other_away() -> None:
+    """A list of facts keeps counts whole and shares exact; both ends of an interval have their digits."""
+    facts = (
+        {"name": "rows", "value": 40},
+        {"name": "model", "value": "m"},
+        {"name": "share", "value": 0.354},
+    )
+    one = tables.view(blocks.Table((blocks.Column("name", ""), blocks.Column("value", "")), facts))
+    assert ["40", "m", "0.354"] == [str(row.cells[1].html) for row in one.rows]
+    columns = (blocks.Column("name", "name"), blocks.Column("interval", "95% interval", "interval"))
+    rows = ({"name": "length", "interval": [0.221, 0.505]}, {"name": "mood", "interval": (0.9, 1.0)})
+    other = tables.view(blocks.Table(columns, rows))
+    assert ["[0.221, 0.505]", "[0.900, 1.000]"] == [str(row.cells[1].html) for row in other.rows]
+
+
+def test_a_table_without_titles_has_no_row_of_them() -> None:
+    """An empty head would be an empty line on the page, and an empty cell to those who hear it."""
+    rows = ({"name": "rows", "value": 40},)
+    for title, heads in (("", 0), ("what", 1)):
+        columns = (blocks.Column("name", title), blocks.Column("value", title))
+        section = blocks.Section("S", (blocks.Table(columns, rows),))
+        found = Reader(stage.render([section], title="T"))
+        assert heads == sum(tag == "thead" for tag, _ in found.tags)

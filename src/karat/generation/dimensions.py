@@ -101,9 +101,8 @@ def discover(task: Task, ask: AskAll, *, count: int, draws: int, seed: int) -> l
     found: dict[str, list[Dimension]] = {}
     for request in requests:
         answer = answers.get(request.id)
-        read = None if answer is None else read_json(answer.text)
         own: set[str] = set()
-        for one in read if isinstance(read, list) else ():
+        for one in () if answer is None else _proposed(answer.text):
             dimension = _dimension(one)
             if dimension is None:
                 continue
@@ -113,6 +112,20 @@ def discover(task: Task, ask: AskAll, *, count: int, draws: int, seed: int) -> l
                 found.setdefault(name, []).append(dimension)
     ordered = sorted(found.items(), key=lambda item: -len(item[1]))
     return [_agreed(name, votes) for name, votes in ordered[:count]]
+
+
+def _proposed(text: str) -> Sequence[object]:
+    """The dimensions of an answer: a JSON list, one inside of an object, or a list `name: description`."""
+    read = read_json(text)
+    if isinstance(read, dict):
+        read = next((value for value in read.values() if isinstance(value, list)), None)
+    if isinstance(read, list):
+        return read
+    entries = [_BULLET.sub("", line) for line in text.splitlines() if _BULLET.match(line)]
+    halves = [re.split(r"\s*[:：–—]\s*", entry, maxsplit=1) for entry in entries]
+    names = [clean(half[0]).strip("*_` \t.;,:：") for half in halves]
+    told = [half[1].strip("*_ ") if len(half) > 1 else "" for half in halves]
+    return [{"name": name, "description": description} for name, description in zip(names, told)]
 
 
 def _dimension(one: object) -> Dimension | None:

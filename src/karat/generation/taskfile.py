@@ -82,8 +82,9 @@ def _cure(text: str, error: str) -> str:
     place, lines = re.search(r"at line (\d+)", error), text.splitlines()
     line = lines[int(place[1]) - 1] if place and int(place[1]) <= len(lines) else ""
     name = re.match(r"""\s*\[*\s*([^\s"'=\[\]#][^"'=\[\]#]*?)\s*[=\]]""", line)
-    if name and not re.fullmatch(r"[A-Za-z0-9_.-]+", name[1]):
-        return f'put {name[1]} between quotes: "{name[1]}"'
+    for part in name[1].split(".") if name else ():
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", part):
+            return f'put {part} between quotes: "{part}"'
     return "mend that line"
 
 

@@ -104,8 +104,13 @@ def view(table: blocks.Table) -> TableView:
     )
 
 
-def _column_decimals(column: blocks.Column, rows: Sequence[Mapping[str, Any]]) -> int:
+def _column_decimals(column: blocks.Column, rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """The decimals that the numbers of a column share; None where each has its own."""
     values = [row.get(column.key) for row in rows]
+    if column.kind == "interval":
+        values = [end for ends in values if isinstance(ends, Sequence) for end in ends]
+    if column.kind == "text" and _kind(column, rows) == "text":
+        return None  # a list of facts: counts, dollars and words, one below the other
     if column.kind != "percent":
         return numbers.decimals_for(values)
     shares = [round(100 * float(value), 6) for value in values if numbers.is_number(value)]  # type: ignore[arg-type]
@@ -136,7 +141,10 @@ def _kind(column: blocks.Column, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _row(
-    row: Mapping[str, Any], columns: Sequence[blocks.Column], scores: bool, by_column: Mapping[str, int]
+    row: Mapping[str, Any],
+    columns: Sequence[blocks.Column],
+    scores: bool,
+    by_column: Mapping[str, int | None],
 ) -> RowView:
     decimals = _row_decimals(row, columns) if scores else None
     cells = []
@@ -186,7 +194,7 @@ def _ends(row: Mapping[str, Any], columns: Sequence[blocks.Column]) -> tuple[flo
     return None
 
 
-def _cell(value: Any, column: blocks.Column, kind: str, decimals: int) -> Cell:
+def _cell(value: Any, column: blocks.Column, kind: str, decimals: int | None) -> Cell:
     if kind == "flag":
         if isinstance(value, str) and value:
             return Cell(marked(one_line(value, 60)), "flag")
