@@ -153,3 +153,11 @@ def test_impossible_checks_are_refused_before_any_call() -> None:
     with pytest.raises(errors.BadSetting, match="fewer than two"):
         generate(Task("note", type="text"), provider=provider, verify=Voter(), n=4)
     assert 0 == provider.asked
+
+
+def test_a_judge_that_cannot_be_read_is_told() -> None:
+    """Answers that say neither yes nor no give no rate, but a note: they were paid for."""
+    result = generate(TASK, provider=Writer(), recipe="attributed", judge=Voter(), n=8)
+    assert [] == [line for line in result.to_json()["attributes_as_asked"] if line["method"] == "judge"]
+    assert "of the judge 'voter' could be read" in result.notes[0]
+    assert result.to_json()["notes"] == list(result.notes)

@@ -164,7 +164,7 @@ def annotate(
     max_usd: float | None = None,
     max_tokens: int | None = None,
     max_seconds: float | None = None,
-    concurrency: int = 8,
+    concurrency: int = 32,
     requests_per_minute: float | None = None,
     tokens_per_minute: float | None = None,
     retries: int = 6,

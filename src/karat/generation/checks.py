@@ -172,9 +172,17 @@ def compliance_of(
         return found.joined(by_classifier(written, seed=seed))
     provider = registry.make("providers", judge)
     ask = Asker(provider, production.store, _left(production.limits, production.usage), production.progress)
-    answers = ask(judge_requests(written, task, seed=seed))
+    wanted = judge_requests(written, task, seed=seed)
+    answers = ask(wanted)
     production.usage = production.usage.plus(ask.usage)
-    return found.joined(by_judge(written, answers, seed=seed))
+    judged = by_judge(written, answers, seed=seed)
+    if wanted and not judged.lines:
+        said = next((one.text for one in answers.values()), "")
+        production.notes.append(
+            f"none of {len(wanted)} answers of the judge {provider.model!r} could be read (the first: "
+            f"{' '.join(said.split())[:60]!r}); use a model that follows instructions, or judge=classifier"
+        )
+    return found.joined(judged)
 
 
 def _left(limits: Limits, usage: Usage) -> Limits:

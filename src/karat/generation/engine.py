@@ -40,7 +40,8 @@ _GIVE_UP = 8
 # A server that never answered at all is more likely not there than busy.
 _NEVER_ANSWERED = 10.0  # seconds
 # A server that says "too many" is not broken: such answers use up fewer of the tries.
-_BUSY_TRIES = 5
+_BUSY_TRIES = 20
+_BUSY_WAIT = 0.1  # seconds
 _AT_A_TURN = 256  # rows that need no call before other things have their turn
 _KINDS: dict[str, Kind] = {
     "busy": "busy",
@@ -289,7 +290,7 @@ class Engine:
                     reason = NoAnswer(f"no answer after {tries + busy} tries: {said}")
                     return [reason] * len(batch)
                 self.books.add(Usage(retries=1))
-                await self._pause(tries + busy - 1, after, said)
+                await self._pause(tries if cause != "busy" else 0, after, said)
             except BaseException:
                 self._leave(price, "refused")
                 raise
@@ -458,7 +459,10 @@ class Engine:
         patience = min(sum(doubled), _NEVER_ANSWERED) if never else sum(doubled)
         if self.gate.barren >= _GIVE_UP and silent >= patience:
             self._give_up(said)
-        wait = min(self.limits.wait * 2 ** min(attempt, 30), self.limits.longest_wait)
+        # A busy server (attempt 0) is given its pace by the gate; this call need not wait for it too.
+        doubled_wait = self.limits.wait * 2 ** min(attempt - 1, 30)
+        longest = self.limits.longest_wait if self._spoke else _NEVER_ANSWERED / 4
+        wait = min(doubled_wait, longest) if attempt else min(self.limits.wait, _BUSY_WAIT)
         await asyncio.sleep(self._until(after if after is not None else wait * random.uniform(0.5, 1.0)))
 
     def _again(self, rows: int, seconds: float) -> float:
@@ -485,7 +489,7 @@ class Engine:
         total = f" of {self.books.total:,}" if self.books.total else ""
         self.stopped = self.stopped or (
             f"{reason} ({self.books.done:,}{total} rows done); what was answered is kept, and the same "
-            "command with a higher cap goes on"
+            f"command goes on{' with a higher cap' if 'is reached' in reason else ''}"
         )
 
     def _fail(self, error: BaseException) -> None:

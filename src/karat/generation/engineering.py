@@ -125,7 +125,7 @@ def attributes(
     seed: int = 0,
     max_usd: float | None = None,
     max_tokens: int | None = None,
-    concurrency: int = 8,
+    concurrency: int = 32,
     retries: int = 6,
     journal: Path | None = None,
     progress: Progress | None = None,

@@ -72,6 +72,7 @@ class Generated:
     dry_run: bool = False
     plan_path: str = ""
     attributes_as_asked: Compliance = field(default_factory=Compliance)
+    notes: tuple[str, ...] = ()
     checks: tuple[dict[str, Any], ...] = ()
     """what was asked of finished records: name, how many were looked at and dropped, and more by check"""
 
@@ -165,6 +166,7 @@ class Generated:
             "generator_saw": list(self.saw),
             "generator": self.facts,
             "plan": self.plan_path,
+            "notes": list(self.notes),
             "checks": list(self.checks),
             "attributes_as_asked": [vars(line) for line in self.attributes_as_asked.lines],
         }
@@ -210,6 +212,7 @@ class Generated:
             blocks.append(self.attributes_as_asked.table())
         if not self.dry_run:
             blocks += self._examples()
+        blocks += [Note(text, "warning") for text in self.notes]
         if self.plan_path:
             blocks.append(Note(f"The plan stands in {self.plan_path}; edit it and give it back with --plan."))
             blocks.append(Commands((f"karat generate --plan {self.plan_path} ...",)))

@@ -45,7 +45,7 @@ class Limits:
 
     max_usd: float | None = None
     max_tokens: int | None = None
-    concurrency: int = 8
+    concurrency: int = 32
     retries: int = 6
     wait: float = 1.0
     longest_wait: float = 60.0

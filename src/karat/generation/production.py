@@ -72,13 +72,14 @@ class Production:
     priced: bool = False
     """whether what each row cost is noted, for an estimate"""
     count: int = 0
+    notes: list[str] = field(default_factory=list)
     rejected: dict[str, tuple[int, Rejected]] = field(default_factory=dict)
     costs: dict[str, tuple[float, float]] = field(default_factory=dict)
     looked: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.limits = replace(self.limits, since=time.time())
+        self.limits = replace(self.limits, since=self.limits.since or time.time())
         self.pool: Sequence[Sample] = ()
         self.kind = registry.make("datatypes", self.task.type)
         self.shelf = Shelf(None if self.store.path is None else self.store.path.parent)

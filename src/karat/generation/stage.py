@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -47,7 +48,7 @@ def generate(
     max_usd: float | None = None,
     max_tokens: int | None = None,
     max_seconds: float | None = None,
-    concurrency: int = 8,
+    concurrency: int = 32,
     requests_per_minute: float | None = None,
     tokens_per_minute: float | None = None,
     retries: int = 6,
@@ -115,6 +116,7 @@ def generate(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         max_seconds=max_seconds,
+        since=time.time(),
     )
     maker: Any = registry.make("recipes", recipe)
     chosen, seen = _task(task, human), human
@@ -290,6 +292,11 @@ def _carried_out(
     journal: Path | None,
 ) -> Generated:
     """Call for all rows of the plan. Raises BudgetSpent at a cap, with what there is in a file."""
+    if work.limits.max_usd is not None and base.estimate.most_usd is None:
+        raise BadSetting(
+            f"max_usd={work.limits.max_usd:g} cannot be held: no price is known for {base.model!r}; give "
+            "price_in and price_out to the provider (USD per million tokens), or cap tokens with max_tokens"
+        )
     # workers stay from one round to the next
     with session(work.executor) if work.executor is not None else nullcontext():
         plan = _rounds_done(work, base, rounds)
@@ -303,7 +310,7 @@ def _carried_out(
     )
     if not work.stopped:
         asked = compliance_of(written_of(result), base.task, judge, work, base.seed)
-        return replace(result, attributes_as_asked=asked, usage=work.usage)
+        return replace(result, attributes_as_asked=asked, usage=work.usage, notes=tuple(work.notes))
     left = ""
     if journal is not None and len(result.records):
         path = result.records.write(journal / "partial.jsonl")
