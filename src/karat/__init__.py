@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from karat.generation.annotating import annotate
     from karat.generation.engineering import attributes
     from karat.generation.stage import generate
-    from karat.records import Records, read
     from karat.piloting.stage import pilot
+    from karat.records import Records, read
     from karat.reporting.stage import report
     from karat.runs import Run
     from karat.simulation.forecast import forecast
