@@ -134,8 +134,8 @@ def test_a_server_that_admits_few_is_fed_with_few_refusals(window: float) -> Non
         result = made(server.url, 200, concurrency=64, retries=10)
         told = server.stats()
     assert 200 == len(result.records)
-    assert told["kinds"].get("over", 0) <= 0.25 * 200
-    assert 200 / (told["last"] - told["first"]) >= 0.8 * 40
+    assert told["kinds"].get("over", 0) <= 0.3 * 200
+    assert 200 / (told["last"] - told["first"]) >= 0.75 * 40
 
 
 @pytest.mark.parametrize(
