@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,11 @@ BROKEN = [
     (b'{"text": "a"}\n[1]\n', r"bad\.jsonl:2: the line holds list"),
     (b'{"text": "caf\xe9"}\n', r"bad\.jsonl:1: not UTF-8 \(byte 13 .*0xe9\).*iconv"),
     (b'{"body": "a"}\n', r"bad\.jsonl:1: no field 'text' \(found: body\); name it with --text-field body"),
+    (b'{"my text": "a"}\n', r"no field 'text' \(found: my text\); name it with --text-field 'my text'$"),
+    (
+        b'{"prompt": "p", "response_a": "x", "response_b": "y", "rater": "r", "verdict": "a"}\n',
+        r"no field 'choice' \(found: .*\); name it with --choice-field verdict",
+    ),
     (b'{"text": {"a": 1}}\n', r"bad\.jsonl:1: field 'text' is an object, but must be text"),
     (b'{"text": "a", "label": "x"}\n{"text": "b"}\n', r"bad\.jsonl:2: no field 'label'"),
     (b"", r"bad\.jsonl: no records; the file is empty"),
@@ -139,6 +145,10 @@ def test_other_broken_files(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\na,b,c\n")
     with pytest.raises(InputError, match=r"a\.csv:2: 3 cells under 2 columns"):
         records.read(tmp_path / "a.csv")
+    for sign in (";", "\t"):
+        (tmp_path / "b.csv").write_text(f"text{sign}label\nwell, yes{sign}b\n")
+        with pytest.raises(InputError, match=re.escape(f"split by {sign!r}: save it with commas")):
+            records.read(tmp_path / "b.csv")
     (tmp_path / "a.parquet").write_bytes(b"not parquet")
     with pytest.raises(InputError, match="not a Parquet file"):
         records.read(tmp_path / "a.parquet")

@@ -270,9 +270,14 @@ def _csv(path: Path) -> Iterator[Row]:
                 if not cells:
                     continue
                 if len(cells) != len(header):
+                    other = next((sign for sign in ";\t|" if len(header) == 1 and sign in header[0]), "")
                     raise InputError(
                         f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns; "
-                        "mend the quoting"
+                        + (
+                            f"its columns are split by {other!r}: save it with commas"
+                            if other
+                            else "mend the quoting"
+                        )
                     )
                 yield (
                     reader.line_num,

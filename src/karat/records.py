@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -308,9 +309,14 @@ def guess(row: Mapping[str, Any], where: str) -> str:
         # a type whose field names do not tell enough may look at what the fields hold
         if held and (getattr(kind, "fits", None) is None or kind.fits(row)):
             return name
+    for name in GUESS:  # one field is missing: the error to come names it
+        kind = registry.make("datatypes", name)
+        lacks = [sum(row.get(f) is None for f in form) for form in (*kind.forms, *kind.wide) if len(form) > 2]
+        if 1 in lacks:
+            return name
     present = [key for key in row if key not in ("id", "lineage")]
     text = next((key for key in present if isinstance(row[key], str) and key != "label"), None)
-    cure = f"name it with --text-field {text}" if text else "name it with --text-field FIELD"
+    cure = f"name it with --text-field {shlex.quote(text)}" if text else "name it with --text-field FIELD"
     raise InputError(f"{where}: no field 'text' (found: {', '.join(present) or 'none'}); {cure}")
 
 

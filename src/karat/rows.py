@@ -7,6 +7,7 @@ text, a lineage, a missing field) sends its batch through the checks of single r
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -238,11 +239,17 @@ def _checked(row: dict[str, Any], kind: DataType, where: str, fallback: str, ids
     row = kind.normalise(row)
     form = next((f for f in kind.forms if all(row.get(name) is not None for name in f)), None)
     if form is None:
-        missing = next(name for name in kind.forms[0] if row.get(name) is None)
+        # of several forms, the one that the row is nearest to
+        nearest = max(
+            kind.forms, key=lambda form: sum(row.get(name) is not None for name in form) / len(form)
+        )
+        missing = next(name for name in nearest if row.get(name) is None)
         found = [key for key in row if key not in ("id", "lineage") and row[key] is not None]
+        others = [key for key in found if key not in nearest]
+        flag = f"--{missing.replace('_', '-')}-field"
         raise InputError(
             f"{where}: no field {missing!r} (found: {', '.join(found) or 'none'}); "
-            f"name it with --{missing.replace('_', '-')}-field {found[0] if found else 'FIELD'}"
+            f"name it with {flag} {shlex.quote(others[0]) if others else 'FIELD'}"
         )
     for name in form:
         row[name] = _as_field(name, row[name], where)

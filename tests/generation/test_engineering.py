@@ -97,6 +97,16 @@ def test_everything_is_found_for_a_bare_task(tmp_path: Path) -> None:
     assert Task.from_toml(_written(found.task, tmp_path)) == found.task
 
 
+def test_human_records_are_a_task_to_begin_with() -> None:
+    """Without a task file, the classes are those that people gave; without either, the cure is named."""
+    human = records.from_rows([{"text": f"t {i}", "label": NAMES[i % 4]} for i in range(8)])
+    found = attributes(human=human, provider=Oracle(), dimensions=1, neighbours=0, filter=False)
+    assert sorted(NAMES) == list(found.task.label_names)
+    assert ["length"] == [one.name for one in found.task.attributes]
+    with pytest.raises(errors.InputError, match=r"no task; give a task file \(--task\), human records"):
+        attributes(provider=Oracle())
+
+
 def _written(task: Task, folder: Path) -> Path:
     path = folder / "task.toml"
     path.write_text(task.to_toml(), "utf-8")

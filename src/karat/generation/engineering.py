@@ -157,7 +157,7 @@ def attributes(
     ):
         if number < least:
             raise BadSetting(f"{name}={number} must be at least {least}")
-    chosen, notes = _begun(task, published)
+    chosen, notes = _begun(task, human, published)
     if provider is None:
         if published is None:
             raise BadSetting("attributes needs a provider that finds them (--provider), or --published DIR")
@@ -195,7 +195,9 @@ def attributes(
     )
 
 
-def _begun(task: Task | str | os.PathLike[str] | None, published: Path | None) -> tuple[Task, list[str]]:
+def _begun(
+    task: Task | str | os.PathLike[str] | None, human: Records | None, published: Path | None
+) -> tuple[Task, list[str]]:
     """The task to begin with; published lists are taken where it has no attributes of its own."""
     if published is not None:
         from karat.generation.published import survey
@@ -209,7 +211,12 @@ def _begun(task: Task | str | os.PathLike[str] | None, published: Path | None) -
         near = own.neighbours or found.neighbours
         return replace(own, attributes=kept, neighbours=near, labels=own.labels or found.labels), notes
     if task is None:
-        raise InputError("no task; give a task file (--task), or published lists (--published DIR)")
+        if human is None:
+            raise InputError(
+                "no task; give a task file (--task), human records (--human), or published lists "
+                "(--published DIR)"
+            )
+        return Task.from_records(human), []
     return (task if isinstance(task, Task) else Task.from_toml(task)), []
 
 
