@@ -142,6 +142,8 @@ MISTAKES = {
     "generate --task task.toml": "needs --out FILE",
     "generate --task gone.toml --out x.jsonl": "gone.toml: no such file",
     "generate --human train.jsonl --out x.jsonl --rejected ./x.jsonl": "is what --out names too",
+    "generate --human train.jsonl --out x.jsonl --rejected y.csv": "written as JSONL; let the name end in",
+    "annotate train.jsonl --out x.jsonl --rejected y.jsonl.gz": "are written as JSONL; let the name end in",
     "curate train.jsonl --out x.jsonl --dropped x.jsonl": "is what --out names too",
 }
 

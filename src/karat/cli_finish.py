@@ -146,6 +146,11 @@ def check(call: Call) -> None:
                 raise InputError(f"--{name} {path}: is a folder; name a file in it")
         elif Path(path).is_file():
             raise InputError(f"--{name} {path}: is a file; name a folder")
+    rejected = call.extras.get("rejected")
+    if rejected is not None and Path(rejected).suffix.lower() != ".jsonl":
+        raise InputError(
+            f"--rejected {rejected}: rejected rows are written as JSONL; let the name end in .jsonl"
+        )
     for name in ("dropped", "rejected"):
         path, kept = call.extras.get(name), call.extras.get("out")
         if path is not None and kept is not None and Path(path).resolve() == Path(kept).resolve():

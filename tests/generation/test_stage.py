@@ -276,3 +276,18 @@ def test_the_report_counts_reasons_and_the_labels_of_rows_with_several() -> None
     tables = [b for s in made.__report__() for b in s.blocks if isinstance(b, Table)]
     shown = next(table for table in tables if table.title == "Why rows were rejected")
     assert {"the model refused": 1, "empty answer": 1} == {row["reason"]: row["rows"] for row in shown.rows}
+
+
+def test_a_kept_result_is_read_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report is made where its reader is: the plan is found from another folder too."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps({"text": f"text number {i}"}) + "\n" for i in range(4)), "utf-8")
+    run = runs.Run(Path("run"))
+    made = run.step(generate, TASK, provider=f"replay:path={answers}", n=4, journal=Path("run/work"))
+    assert made.plan_path == str(Path("run/work") / Path(made.plan.path).name)
+    monkeypatch.chdir(tmp_path)
+    found = runs.read_result(next((tmp_path / "here/run/steps").iterdir()))
+    assert list(made.plan) == list(found.plan)
+    assert found.__report__()

@@ -119,9 +119,10 @@ class Generated:
             {"id": one.id, "label": one.label, "reason": one.reason, "text": one.text}
             for one in self.rejected
         ]
-        with target.open("w", encoding="utf-8", errors="replace") as file:
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")  # whole or not at all
+        with partial.open("w", encoding="utf-8", errors="replace") as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        return target
+        return partial.replace(target)
 
     @property
     def compliance(self) -> float | None:

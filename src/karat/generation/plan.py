@@ -112,7 +112,7 @@ class Plan(Sequence[PlanRow]):
                 file.write(line + "\n")
         path = folder / f"plan-{digest.hexdigest()[:16]}.jsonl"
         partial.replace(path)
-        return Plan(path=str(path), size=count)
+        return Plan(path=str(path.absolute()), size=count)  # read from any folder, as by a report
 
     def extended(self, rows: Iterable[PlanRow]) -> Plan:
         """The plan with the rows of a later round."""

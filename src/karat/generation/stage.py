@@ -216,8 +216,14 @@ def _planned(
         seed=plot.seed,
         saw=tuple(getattr(source, "saw", ())),
         facts=dict(getattr(source, "facts", {})),
-        plan_path=plan.path,
+        plan_path=_near(plan.path),
     )
+
+
+def _near(path: str) -> str:
+    """A path as a person writes it here: from the working folder, where it lies in it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if path and Path(path).is_relative_to(here) else path
 
 
 def _rounds(
