@@ -291,3 +291,19 @@ def test_a_kept_result_is_read_from_any_folder(tmp_path: Path, monkeypatch: pyte
     found = runs.read_result(next((tmp_path / "here/run/steps").iterdir()))
     assert list(made.plan) == list(found.plan)
     assert found.__report__()
+
+
+def test_texts_are_written_for_each_answer_of_an_annotation_task() -> None:
+    """Points of a scale are classes where texts are written; item and annotator are ours, not the model's."""
+    task = Task("note", type="annotation", question="How urgent is it?", choices=("1", "2", "3"))
+    provider = Parrot()
+    made = generate(task, provider=provider, n=6)
+    assert ["1", "2", "3"] == sorted(set(made.records.labels() or ()))
+    rows = list(made.records)
+    assert [(r["id"], "parrot-1", "model") for r in rows] == [
+        (r["item_id"], r["annotator"], r["annotator_kind"]) for r in rows
+    ]
+    prompt = made.plan[0].prompt[-1].content
+    assert 'Asked "How urgent is it?", a careful reader would answer "1".' in prompt and "JSON" not in prompt
+    with pytest.raises(errors.InputError, match="give it choices, scale or labels"):
+        generate(replace(task, choices=()), provider=provider, n=6)

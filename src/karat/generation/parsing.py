@@ -82,7 +82,7 @@ def refused(text: str) -> str:
 
 
 def fields_of(task: Task) -> tuple[str, ...]:
-    """The fields that a model must write for a data type; the label comes from the plan."""
+    """The fields that a model must write for a data type; label, item and annotator come from the plan."""
     return _fields(task.type)
 
 
@@ -91,7 +91,7 @@ def _fields(datatype: str) -> tuple[str, ...]:
     from karat import registry
 
     kind = registry.make("datatypes", datatype)
-    return tuple(name for name in kind.forms[0] if name != kind.label)
+    return tuple(name for name in kind.forms[0] if name not in (kind.label, "item_id", "annotator"))
 
 
 def schema_of(fields: tuple[str, ...]) -> dict[str, Any]:

@@ -178,7 +178,8 @@ class Production:
             # Without any answer nothing was drawn: asking again is the engine's work, and it has done it.
             return bool(outcome.responses)
         kept = replace(outcome, drafts=tuple(drafts))
-        self.shelf.add(place, list(_rows(kept, self.kind.label, self.model, self.spec, self.saw, self.shown)))
+        kind = (self.task.type, self.kind.label)
+        self.shelf.add(place, list(_rows(kept, *kind, self.model, self.spec, self.saw, self.shown)))
         return False
 
     @property
@@ -251,6 +252,7 @@ def no_records(task: Task) -> Records:
 
 def _rows(
     outcome: Outcome,
+    kind: str,
     label_field: str | None,
     model: str,
     spec: str,
@@ -291,6 +293,9 @@ def _rows(
         lineage["generator_saw"] = list(dict.fromkeys([*saw, *seen]))
         if parents:
             lineage["parents"] = list(dict.fromkeys(parents))
+        if kind == "annotation":
+            told = {"item_id": identity, "annotator": lineage["generator"], "annotator_kind": "model"}
+            own = {**told, **own}
         if draft.text and own.get("text") != draft.text:
             own["raw"] = draft.text
         yield {**own, "id": identity, "lineage": lineage}

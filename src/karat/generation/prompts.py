@@ -34,7 +34,9 @@ def class_line(task: Task, label: str | None) -> str:
         return ""
     definition = task.definition(label)
     names = task.classes(label)
-    if len(names) > 1:
+    if task.type == "annotation" and task.question:
+        head = f"Asked {quoted(task.question)}, a careful reader would answer {quoted(label)}"
+    elif len(names) > 1:
         head = f"It belongs to all of the classes {listed([quoted(name) for name in names])} at once"
     else:
         head = f"It belongs to the class {quoted(label)}"

@@ -26,7 +26,7 @@ from karat.generation.journal import Journal
 from karat.generation.limits import Limits, Usage
 from karat.generation.plan import Plan, PlanRow, Sampling
 from karat.generation.production import Production, no_records
-from karat.generation.tasks import Task
+from karat.generation.tasks import Label, Task
 from karat.records import Records
 
 
@@ -123,6 +123,7 @@ def generate(
     if targets == "human":  # before a recipe finds attributes of its own in the records
         chosen = _targeted(chosen, human)
     _check_needs(maker, chosen, human, items)
+    chosen = _answerable(maker, chosen)
     if hasattr(maker, "enrich"):
         chosen, seen = maker.enrich(chosen, human, seed)
     source, spec = _source(provider, chosen, seen, seed, dry_run, journal, progress)
@@ -218,6 +219,18 @@ def _planned(
         facts=dict(getattr(source, "facts", {})),
         plan_path=_near(plan.path),
     )
+
+
+def _answerable(maker: Any, task: Task) -> Task:
+    """An annotation task whose choices are classes, for a recipe that writes a text for each of them."""
+    if task.type != "annotation" or task.labels or "annotation" in getattr(maker, "types", ()):
+        return task
+    if not task.choices:
+        raise InputError(
+            f"recipe {registry.name_of(maker)!r} writes a text for each answer, and the task names none; "
+            "give it choices, scale or labels"
+        )
+    return replace(task, labels=tuple(Label(name) for name in task.choices))
 
 
 def _near(path: str) -> str:

@@ -51,7 +51,7 @@ class Continue:
         if not is_plain(plot.task):
             raise InputError(
                 f"recipe 'continue' continues plain texts, but the task is of type {plot.task.type}; "
-                "use type text or classification"
+                "use type text, classification or annotation"
             )
         texts = items_of(plot.items) if plot.items is not None else of_task(plot.task, plot.pool, human=True)
         begun = [(sample, self.beginning(sample.text)) for sample in texts]
