@@ -445,6 +445,11 @@ def test_without_uvloop_the_loop_of_python_does_it(monkeypatch: pytest.MonkeyPat
     assert calls.run(lambda: asyncio.sleep(0, 7)) == 7
 
 
+def interruptible() -> None:
+    """A shell's background jobs ignore interrupts, and their children do too; ours must not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _begun(process: subprocess.Popen[str], server: Any, least: int) -> int:
     """Wait until the server has seen so many calls; returns how many."""
     deadline = time.monotonic() + 60
@@ -469,11 +474,17 @@ def test_ctrl_c_keeps_what_was_answered(loop: str, executor: str, tmp_path: Path
         command = [
             *(sys.executable, str(program), "generate", "--task", str(tmp_path / "task.toml")),
             *("--provider", f"openai_compatible:model=m,url={server.url}", "--n", "240"),
+            *("--concurrency", "8"),
             *("--run", str(tmp_path / "run"), "--out", str(tmp_path / "out.jsonl")),
             *(("--executor", executor) if executor else ()),
         ]
         process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=interruptible,
         )
         _begun(process, server, 60)
         children = psutil.Process(process.pid).children(recursive=True)
@@ -502,6 +513,7 @@ def test_an_interrupt_in_a_notebook_ends_the_calls_too(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=interruptible,
     )
     assert process.stdout is not None
     for _ in range(20):

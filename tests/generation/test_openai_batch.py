@@ -355,7 +355,11 @@ def test_an_interrupt_cancels_nothing(tmp_path: Path) -> None:
     """Ctrl-C while batches are under way: the server is told nothing, and the next run takes the answers."""
     with batching(delay=1.0) as server:
         command = [sys.executable, str(PROGRAM), str(tmp_path), server.url, "16", "8"]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+        )
         while server.started["poll"] < 2 and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)

@@ -108,7 +108,6 @@ class Engine:
         self._since = time.time() if self.limits.since is None else self.limits.since
         self._alive = self._begun  # when the server last answered
         self._spoke = False  # whether it ever said anything
-        self._told = 0.0
 
     async def __aenter__(self) -> Engine:
         return self
