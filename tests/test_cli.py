@@ -323,3 +323,20 @@ def test_list_and_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0 == main(["show", "metrics", "distinct_n", "--json"])
     assert json.loads(capsys.readouterr().out)["settings"]
     assert 0 == main(["list"])
+
+
+def test_a_generation_without_a_record_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every answer empty: exit code 2, the reason in one line, and the rejected rows are there."""
+    (tmp_path / "task.toml").write_text('domain = "note"\nlabels = ["a", "b"]\n')
+    (tmp_path / "answers.jsonl").write_text('{"text": ""}\n' * 4)
+    command = [
+        *("generate", "--task", str(tmp_path / "task.toml"), "--run", str(tmp_path / "run"), "-n", "4"),
+        *("--provider", f"replay:path={tmp_path / 'answers.jsonl'}", "--redraw", "0"),
+        *("--out", str(tmp_path / "out.jsonl"), "--rejected", str(tmp_path / "rejected.jsonl")),
+    ]
+    assert 2 == main(command)
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "no record came of 4 planned rows; most often (4): empty answer" in said
+    assert 4 == len((tmp_path / "rejected.jsonl").read_text().splitlines())

@@ -9,7 +9,7 @@ from typing import Any
 
 from karat import blocks, console
 from karat.cli_flags import Call
-from karat.errors import BadSetting, GateFailed, InputError, did_you_mean
+from karat.errors import BadSetting, GateFailed, InputError, NotEnoughData, did_you_mean
 from karat.version import __version__
 
 
@@ -76,6 +76,14 @@ def generate(call: Call, result: Any) -> None:
     for name, path in (("records", written), ("rejected", rejected)):
         if path and not result.dry_run:
             note(call, f"{name}: {path}")
+    if not result.dry_run and not len(result.records):
+        made = getattr(result, "made", result)
+        reasons = made.to_json()["rejected"]["reasons"]
+        most = next(iter(reasons.items()), ("nothing was answered", 0))
+        raise NotEnoughData(
+            f"no record came of {len(made.plan):,} planned rows; most often ({most[1]:,}): {most[0]}; the "
+            "answers are kept, see them with --rejected FILE"
+        )
 
 
 def attributes(call: Call, result: Any) -> None:

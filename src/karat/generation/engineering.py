@@ -132,7 +132,7 @@ def attributes(
 ) -> Engineered:
     """Find attributes for a task: dimensions, values, neighbour classes, and which values are ambiguous.
 
-    task: the task file (TOML); what it has already is kept as it is.
+    task: the task file (TOML); what it has already is kept as it is. None takes classes from human records.
     human: human records; classes that a classifier confuses in them are neighbours too.
     provider: what answers, such as openai_compatible:model=NAME,url=URL.
     published: a folder of published attribute lists to begin with (the layout of AttrPrompt).
