@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from karat.generation.annotating import annotate
     from karat.generation.engineering import attributes
     from karat.generation.stage import generate
+    from karat.generation.tasks import Task
     from karat.piloting.stage import pilot
     from karat.records import Records, read
     from karat.reporting.stage import report
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Records": "karat.records",
     "read": "karat.records",
+    "Task": "karat.generation.tasks",
     "Run": "karat.runs",
     "datasets": "",
     "generate": "karat.generation.stage",
@@ -52,6 +54,7 @@ _HOMES = {
 __all__ = [
     "Records",
     "Run",
+    "Task",
     "__version__",
     "annotate",
     "attributes",
