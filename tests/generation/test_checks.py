@@ -161,3 +161,22 @@ def test_a_judge_that_cannot_be_read_is_told() -> None:
     assert [] == [line for line in result.to_json()["attributes_as_asked"] if line["method"] == "judge"]
     assert "of the judge 'voter' could be read" in result.notes[0]
     assert result.to_json()["notes"] == list(result.notes)
+
+
+def test_what_is_not_as_asked_is_drawn_again_where_one_is_strict() -> None:
+    """Too short a text and one in another language are dropped; without `strict` both stay."""
+    task = Task(
+        "note", TASK.labels, language="English", attributes=(Attribute("length", ("at least 12 words",)),)
+    )
+    english = "The old cats sleep on the warm roof of the house while the rain falls on the street below."
+    german = "Die alten Katzen schlafen auf dem warmen Dach des Hauses und der Regen faellt auf die Strasse."
+
+    class Fixed(Writer):
+        def text(self, request: Request) -> str:
+            return {0: german, 1: "too short a text"}.get(request.index, f"{english} {request.index}")
+
+    strict = generate(task, provider=Fixed(), recipe="attributed", n=6, strict=True, redraw=0)
+    assert 4 == len(strict.records) and {"not as asked": 2} == reasons(strict)
+    assert "is written in 'de', not in 'en'" in strict.why("s0-0000")
+    assert "has 4 words, fewer than 12" in strict.why("s0-0001")
+    assert 6 == len(generate(task, provider=Fixed(), recipe="attributed", n=6, redraw=0).records)

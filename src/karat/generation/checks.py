@@ -10,12 +10,14 @@ from karat import registry
 from karat.errors import BadSetting
 from karat.generation import verification
 from karat.generation.asking import Asker
+from karat.generation.attributes import LENGTH, bounds
 from karat.generation.base import Learning, Sample
 from karat.generation.compliance import Compliance, Written, by_classifier, by_judge, by_rule, judge_requests
-from karat.generation.gates import Contamination, Novelty
+from karat.generation.gates import Contamination, Language, Length, Novelty
 from karat.generation.limits import Limits, Usage
 from karat.generation.tasks import Task
 from karat.records import Records
+from karat.texts.languages import code_of
 
 if TYPE_CHECKING:
     from karat.generation.production import Candidate, Check, Production
@@ -55,6 +57,28 @@ class ContaminationCheck:
         """Drop what holds a test record."""
         reasons = ((one.id, self.contamination.admit(one.id, one.text)) for one in candidates)
         return {identity: reason for identity, reason in reasons if reason}
+
+
+@dataclass
+class StrictCheck:
+    """Drops what is not as long as its row asked, or clearly in another language than the task's."""
+
+    language: str
+    name: str = "as asked"
+
+    def judge(self, candidates: Sequence[Candidate], production: Production) -> Mapping[str, str]:
+        """Hold each record against the length of its row and the language of the task."""
+        code = code_of(self.language)
+        spoken = Language(code) if code else None
+        found = {}
+        for one in candidates:
+            asked = bounds(one.row.attributes.get(LENGTH, ""))
+            length = Length(asked.low, asked.high, asked.unit) if asked is not None else None
+            reason = length.admit(one.id, one.text) if length is not None else ""
+            reason = reason or (spoken.admit(one.id, one.text) if spoken is not None else "")
+            if reason:
+                found[one.id] = f"not as asked: {reason}"
+        return found
 
 
 @dataclass
@@ -133,12 +157,15 @@ def checks_of(
     novelty: float | None = None,
     verify: Any = None,
     votes: str = "",
+    strict: bool = False,
     seed: int = 0,
 ) -> Sequence[Check]:
     """The checks that settings ask for, those that cost nothing first."""
     found: list[Check] = [SiftCheck(recipe)] if hasattr(recipe, "sift") else []
     if test is not None:
         found.append(ContaminationCheck(Contamination(list(zip(test.ids, test.texts())))))
+    if strict:
+        found.append(StrictCheck(task.target_language or task.language))
     if novelty is not None:
         if not 0 < novelty <= 1:
             raise BadSetting(f"novelty={novelty} must lie above 0 and be at most 1, e.g. 0.7")

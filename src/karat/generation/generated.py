@@ -362,5 +362,6 @@ _OF_ROWS = (
     "nearly the same text as human record",
     "nearly the same text as",
     "label not confirmed",
+    "not as asked",
     "preference not confirmed",
 )

@@ -54,6 +54,7 @@ def generate(
     retries: int = 6,
     redraw: int = 1,
     repairs: int = 1,
+    strict: bool = False,
     novelty: float | None = None,
     verify: Any = None,
     votes: str = "",
@@ -90,6 +91,7 @@ def generate(
     retries: how often a call is tried again when the server fails.
     redraw: how often a rejected row is asked for again.
     repairs: how often the model is asked to mend an answer that is not of the wanted form.
+    strict: drop what is not as long as its row asked, or clearly in another language than the task's.
     novelty: drop what is nearly the same as an earlier record: least Jaccard likeness, such as 0.7.
     verify: a provider that votes on the label of each record.
     votes: how many of how many votes must confirm it: 2/3 for labels, 2/2 for preferences when not given.
@@ -130,9 +132,8 @@ def generate(
     store = Journal(journal / "calls.sqlite" if journal else None)
     try:
         chosen, usage = _prepared(maker, chosen, human, source, store, limits, seed, dry_run, progress)
-        checks = checks_of(
-            chosen, maker, human=seen, test=test, novelty=novelty, verify=verify, votes=votes, seed=seed
-        )
+        asked: dict[str, Any] = {"novelty": novelty, "verify": verify, "votes": votes, "strict": strict}
+        checks = checks_of(chosen, maker, human=seen, test=test, seed=seed, **asked)
         work = Production(chosen, maker, source, store, limits, redraw, repairs, checks, progress, usage)
         work.human, work.items, work.executor = seen, items, executor
         plot = Plot(chosen, n, seed, seen, items, sampling=sampling)
