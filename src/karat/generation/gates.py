@@ -82,8 +82,8 @@ class Novelty:
             raise BadSetting(f"threshold={self.threshold} must lie above 0 and be at most 1, e.g. 0.7")
         if self.n < 1:
             raise BadSetting(f"n={self.n} must be at least 1; an n-gram has a word")
-        self._near: _Jaccard | _Rouge = (
-            _Jaccard(self.threshold, self.n) if self.by == "jaccard" else _Rouge(self.threshold)
+        self._near: _Jaccard | Rouge = (
+            _Jaccard(self.threshold, self.n) if self.by == "jaccard" else Rouge(self.threshold)
         )
 
     def know(self, texts: Iterable[tuple[str, str]], whose: str = "human record ") -> None:
@@ -164,10 +164,13 @@ class _Jaccard:
         return best
 
 
-class _Rouge:
-    """Texts whose words are characters, so that all are compared in C."""
+class Rouge:
+    """ROUGE-L F (2 LCS / (a + b) in words; Lin 2004, beta = 1) against all texts known so far.
 
-    def __init__(self, threshold: float) -> None:
+    Words become characters, so that it is computed in C.
+    """
+
+    def __init__(self, threshold: float = 0.0) -> None:
         self.threshold = threshold
         self.code: dict[str, str] = {}
         self.texts: list[str] = []
@@ -178,16 +181,18 @@ class _Rouge:
         return "".join(code.setdefault(one, chr(min(_FIRST + len(code), _LAST))) for one in tokens)
 
     def add(self, tokens: Sequence[str]) -> None:
+        """Count a text among the known ones."""
         self.texts.append(self._coded(tokens))
 
-    def closest(self, tokens: Sequence[str]) -> tuple[float, int] | None:
+    def closest(self, tokens: Sequence[str], least: float | None = None) -> tuple[float, int] | None:
+        """The likeness with the most like text, and its number; None where none reaches `least`."""
         from rapidfuzz.distance import Indel
         from rapidfuzz.process import extractOne
 
         own = self._coded(tokens)
         if not own or not self.texts:
             return None
-        cutoff = self.threshold - _EPS
+        cutoff = max(0.0, (self.threshold if least is None else least) - _EPS)
         found = extractOne(own, self.texts, scorer=Indel.normalized_similarity, score_cutoff=cutoff)
         return None if found is None else (float(found[1]), int(found[2]))
 

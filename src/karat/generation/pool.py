@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from karat import registry
 from karat.generation.base import Sample
+from karat.generation.gates import Rouge
 from karat.generation.tasks import Task
 from karat.records import Records
 
 WHOLE = 1500
 """Records of a class that are compared pair by pair; of more, so many are drawn."""
 _HELD = 4000  # records whose cosines are held all at once: 64 MB
-_FIRST = 0x10000  # code points of words begin here, beyond the surrogates
 _UNSPACED = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
@@ -216,37 +216,20 @@ def _folded(text: str) -> str:
 
 
 class Novelty:
-    """The ROUGE-L F of a text with the most like of those kept so far.
-
-    2 LCS / (a + b) in words (Lin 2004, beta = 1). A word becomes one character, so that it is computed in C.
-    """
+    """The ROUGE-L F of a text with the most like of those kept so far."""
 
     def __init__(self, texts: Sequence[str] = ()) -> None:
-        self.code: dict[str, str] = {}
-        self.kept = [self._coded(text) for text in texts]
-
-    def _coded(self, text: str) -> str:
-        # Beyond a million different words all further ones are the same word: the gate is then too strict
-        # rather than too lax.
-        most = 0x10FFFF - _FIRST
-        return "".join(
-            self.code.setdefault(word, chr(_FIRST + min(len(self.code), most))) for word in words_of(text)
-        )
+        self.known = Rouge()
+        for text in texts:
+            self.keep(text)
 
     def likeness(self, text: str, least: float = 0.0) -> tuple[float, int]:
         """The likeness with the most like text, and which one that is; (0, -1) where none reaches `least`."""
-        from rapidfuzz.distance import Indel
-        from rapidfuzz.process import extractOne
-
-        own = self._coded(text)
-        if not own or not self.kept:
-            return 0.0, -1
-        found = extractOne(own, self.kept, scorer=Indel.normalized_similarity, score_cutoff=least or None)
-        return (0.0, -1) if found is None else (float(found[1]), int(found[2]))
+        return self.known.closest(words_of(text), least) or (0.0, -1)
 
     def keep(self, text: str) -> None:
         """Count a text among those kept."""
-        self.kept.append(self._coded(text))
+        self.known.add(words_of(text))
 
 
 def compared(sample: Sample) -> str:
