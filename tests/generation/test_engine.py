@@ -570,3 +570,25 @@ def test_keys_are_those_of_journals_that_are_there() -> None:
     )
     more = replace(full, logprobs=5, stop=("\n", "END"))
     assert KEYS == tuple(one.key("model@host") for one in (plain, full, more))
+
+
+def test_what_only_lost_attempts_have_cost_counts_before_the_next_run_pays() -> None:
+    """A run that paid for lost attempts and got no answer: the next one knows it before its first call."""
+    billed = 0
+    fails = {"r1": 9}
+
+    def answer(r: Request) -> Answered:
+        nonlocal billed
+        if fails.get(r.id, 0):
+            fails[r.id] -= 1
+            billed += 10
+            return Retryable("cut off", after=0.0, cause="answer", billed=True)
+        billed += 10
+        return Response(r.id, "yes", 4, 6)
+
+    provider = Played(answer, price_of=lambda r: Price(10), concurrency=1)
+    journal, limits = Journal(None), Limits(max_tokens=20, retries=1, wait=0.0)
+    call(provider, requests(2)[1:], journal=journal, limits=limits)
+    assert 20 == billed and 0 == len(journal)
+    called = call(provider, requests(2), journal=journal, limits=limits)
+    assert 20 == billed and "max_tokens=20 is reached" in called.stopped

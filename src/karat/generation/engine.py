@@ -97,7 +97,7 @@ class Engine:
         self._asking: dict[str, Asking] = {}
         self._looking = 0  # questions that the journal is asked for just now
         # Until what earlier runs of the plan have spent is counted, no money is spent.
-        self._settled = desk is None and not len(journal)
+        self._settled = desk is None and journal.blank
         self._closing = False
         self.batches = Batches(
             self._obtain, self._again, self.limits, size=provider.batch_size, many=self.concurrency

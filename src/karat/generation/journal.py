@@ -190,6 +190,12 @@ class Journal:
                 self.connection.execute("DETACH DATABASE other")
         return len(self) - before
 
+    @property
+    def blank(self) -> bool:
+        """Whether nothing was ever paid for here: no answer, and no attempt that was lost."""
+        query = "SELECT NOT EXISTS (SELECT 1 FROM answers) AND NOT EXISTS (SELECT 1 FROM lost)"
+        return bool(self.reader.execute(query).fetchone()[0])
+
     def __len__(self) -> int:
         return int(self.reader.execute("SELECT count(*) FROM answers").fetchone()[0])
 
