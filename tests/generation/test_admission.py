@@ -422,7 +422,7 @@ def test_who_stops_waiting_takes_no_place() -> None:
 KINDS: list[Kind] = ["answer", "busy", "server", "connection", "timeout", "unreadable", "refused"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     concurrency=st.integers(1, 40),
     rates=st.builds(Rates, st.none() | st.integers(60, 6000), st.none() | st.integers(6000, 10**6)),
