@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from karat import registry
 from karat.errors import BadSetting
 from karat.generation import verification
-from karat.generation.asking import Asker
 from karat.generation.attributes import LENGTH, bounds
 from karat.generation.base import Learning, Sample
 from karat.generation.compliance import Compliance, Written, by_classifier, by_judge, by_rule, judge_requests
-from karat.generation.gates import Contamination, Language, Length, Novelty
-from karat.generation.limits import Limits, Usage
+from karat.generation.gates import Contamination, Gate, Language, Length, Novelty
 from karat.generation.tasks import Task
 from karat.records import Records
 from karat.texts.languages import code_of
@@ -24,38 +22,16 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class NoveltyCheck:
-    """Drops what is the same as, or nearly the same as, a human record or one that came before."""
+class GateCheck:
+    """Shows each record to a gate, in the order of the plan."""
 
-    novelty: Novelty
-    human: Records | None = None
-    name: str = "novelty"
-
-    def __post_init__(self) -> None:
-        if self.human is not None:
-            self.novelty.know(zip(self.human.ids, self.human.texts()))
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The settings that decided."""
-        return {"threshold": self.novelty.threshold, "by": self.novelty.by}
+    gate: Gate
+    name: str
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def judge(self, candidates: Sequence[Candidate], production: Production) -> Mapping[str, str]:
-        """Drop by likeness, in the order of the plan."""
-        reasons = ((one.id, self.novelty.admit(one.id, one.text)) for one in candidates)
-        return {identity: reason for identity, reason in reasons if reason}
-
-
-@dataclass
-class ContaminationCheck:
-    """Drops what stands in the test records."""
-
-    contamination: Contamination
-    name: str = "contamination"
-
-    def judge(self, candidates: Sequence[Candidate], production: Production) -> Mapping[str, str]:
-        """Drop what holds a test record."""
-        reasons = ((one.id, self.contamination.admit(one.id, one.text)) for one in candidates)
+        """Drop what the gate does not let in."""
+        reasons = ((one.id, self.gate.admit(one.id, one.text)) for one in candidates)
         return {identity: reason for identity, reason in reasons if reason}
 
 
@@ -95,11 +71,7 @@ class VerificationCheck:
 
     def judge(self, candidates: Sequence[Candidate], production: Production) -> Mapping[str, str]:
         """Ask for the votes, under the caps of the generation, and drop what they do not confirm."""
-        if hasattr(self.provider, "keep") and production.store.path is not None:
-            self.provider.keep(production.store.path.parent)
-        ask = Asker(
-            self.provider, production.store, _left(production.limits, production.usage), production.progress
-        )
+        ask = production.asker(self.provider)
         if self.task.type == "preference":
             pairs = [
                 verification.Pair(
@@ -109,9 +81,8 @@ class VerificationCheck:
                 for one in candidates
             ]
             wanted = verification.pair_requests(pairs, self.task, votes=self.asked, seed=self.seed)
-            answers = ask(wanted)
             verdicts = verification.read_pairs(
-                pairs, answers, votes=self.asked, needed=self.needed, seed=self.seed
+                pairs, ask(wanted), votes=self.asked, needed=self.needed, seed=self.seed
             )
         else:
             claims = [verification.Claim(one.id, one.text, one.label or "") for one in candidates]
@@ -163,13 +134,17 @@ def checks_of(
     """The checks that settings ask for, those that cost nothing first."""
     found: list[Check] = [SiftCheck(recipe)] if hasattr(recipe, "sift") else []
     if test is not None:
-        found.append(ContaminationCheck(Contamination(list(zip(test.ids, test.texts())))))
+        gate = Contamination(list(zip(test.ids, test.texts())))
+        found.append(GateCheck(gate, "contamination"))
     if strict:
         found.append(StrictCheck(task.target_language or task.language))
     if novelty is not None:
         if not 0 < novelty <= 1:
             raise BadSetting(f"novelty={novelty} must lie above 0 and be at most 1, e.g. 0.7")
-        found.append(NoveltyCheck(Novelty(novelty), human))
+        new = Novelty(novelty)
+        if human is not None:
+            new.know(zip(human.ids, human.texts()))
+        found.append(GateCheck(new, "novelty", {"threshold": new.threshold, "by": new.by}))
     if verify is not None:
         provider = registry.make("providers", verify)
         if isinstance(provider, Learning):
@@ -198,7 +173,7 @@ def compliance_of(
     if judge == "classifier":
         return found.joined(by_classifier(written, seed=seed))
     provider = registry.make("providers", judge)
-    ask = Asker(provider, production.store, _left(production.limits, production.usage), production.progress)
+    ask = production.asker(provider)
     wanted = judge_requests(written, task, seed=seed)
     answers = ask(wanted)
     production.usage = production.usage.plus(ask.usage)
@@ -210,8 +185,3 @@ def compliance_of(
             f"{' '.join(said.split())[:60]!r}); use a model that follows instructions, or judge=classifier"
         )
     return found.joined(judged)
-
-
-def _left(limits: Limits, usage: Usage) -> Limits:
-    """The caps of a generation, with what it has spent counted against them."""
-    return replace(limits, spent=usage)

@@ -8,7 +8,6 @@ from typing import Any
 
 from karat.generation.base import most
 from karat.generation.generated import Estimate
-from karat.generation.limits import Usage
 from karat.generation.plan import PlanRow
 from karat.generation.scenes import wanted_schema
 from karat.generation.tasks import Task
@@ -63,11 +62,6 @@ def spread_rows(rows: Sequence[PlanRow], count: int) -> list[PlanRow]:
     count = min(count, len(rows))
     wanted = {i * len(rows) // count for i in range(count)}
     return [row for i, row in enumerate(rows) if i in wanted]
-
-
-def per_row(usage: Usage, rows: int) -> tuple[float, float]:
-    """Tokens and dollars of a row, on the average."""
-    return (usage.tokens_in + usage.tokens_out) / max(rows, 1), usage.cost_usd / max(rows, 1)
 
 
 def _known(usd: float) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from karat import records, registry
+from karat.generation.asking import Asker
 from karat.generation.base import Draft, Progress, Provider, Request, Sample
 from karat.generation.generated import Rejected
 from karat.generation.journal import Journal
@@ -136,6 +137,12 @@ class Production:
         tokens, usd = self.costs.get(outcome.row.id, (0.0, 0.0))
         tokens += sum(one.tokens_in + one.tokens_out for one in outcome.responses)
         self.costs[outcome.row.id] = tokens, usd + sum(one.cost_usd for one in outcome.responses)
+
+    def asker(self, provider: Any) -> Asker:
+        """A way to ask another provider about the records, under what is left of the caps."""
+        if hasattr(provider, "keep") and self.store.path is not None:
+            provider.keep(self.store.path.parent)
+        return Asker(provider, self.store, replace(self.limits, spent=self.usage), self.progress)
 
     @property
     def apart(self) -> bool:

@@ -17,8 +17,8 @@ from karat.errors import BadSetting, BudgetSpent, InputError
 from karat.executors.base import session
 from karat.generation import attributes as finding
 from karat.generation import plan as planning
-from karat.generation.base import AskAll, Learning, Plot, Progress, Provider, Request, Response, Sample
-from karat.generation.calls import call, spent
+from karat.generation.asking import Asker
+from karat.generation.base import Learning, Plot, Progress, Provider, Sample
 from karat.generation.checks import checks_of, compliance_of
 from karat.generation.estimate import estimate, spread_rows
 from karat.generation.generated import Generated, written_of
@@ -386,17 +386,9 @@ def _prepared(
     prepare = getattr(maker, "prepare", None)
     if prepare is None:
         return task, Usage()
-    usage = Usage()
-
-    def ask(requests: Sequence[Request]) -> dict[str, Response]:
-        nonlocal usage
-        called = call(source, requests, journal=store, limits=replace(limits, spent=usage), progress=progress)
-        usage = usage.plus(called.usage)
-        spent(called)
-        return called.responses
-
-    asked: AskAll | None = None if dry_run else ask
-    return prepare(task, human, asked, seed), usage
+    ask = Asker(source, store, limits, progress)
+    prepared = prepare(task, human, None if dry_run else ask, seed)
+    return prepared, ask.usage
 
 
 def _task(task: Task | str | os.PathLike[str] | None, human: Records | None) -> Task:
