@@ -107,7 +107,7 @@ class Plan(Sequence[PlanRow]):
         with partial.open("w", encoding="utf-8", errors="replace") as file:
             for row in rows:
                 count += 1
-                line = json.dumps(_plain(row), ensure_ascii=False)
+                line = _line(row)
                 digest.update(line.encode("utf-8", "replace"))
                 file.write(line + "\n")
         path = folder / f"plan-{digest.hexdigest()[:16]}.jsonl"
@@ -123,7 +123,7 @@ class Plan(Sequence[PlanRow]):
         with open(self.path, "a", encoding="utf-8", errors="replace") as file:
             for row in rows:
                 count += 1
-                file.write(json.dumps(_plain(row), ensure_ascii=False) + "\n")
+                file.write(_line(row) + "\n")
         return Plan(path=self.path, size=count)
 
     def __iter__(self) -> Iterator[PlanRow]:
@@ -299,6 +299,11 @@ def _plain(row: PlanRow) -> dict[str, Any]:
     return found
 
 
+def _line(row: PlanRow) -> str:
+    """A row as it stands in a plan file, without the end of its line."""
+    return json.dumps(_plain(row), ensure_ascii=False)
+
+
 def write_plan(plan: Iterable[PlanRow], path: str | os.PathLike[str]) -> Path:
     """Write a plan as JSONL, one row a line, to be read and edited."""
     target = Path(path)
@@ -306,7 +311,7 @@ def write_plan(plan: Iterable[PlanRow], path: str | os.PathLike[str]) -> Path:
     partial = target.with_name(target.name + ".part")
     with partial.open("w", encoding="utf-8", errors="replace") as file:
         for row in plan:
-            file.write(json.dumps(_plain(row), ensure_ascii=False) + "\n")
+            file.write(_line(row) + "\n")
     partial.replace(target)
     return target
 

@@ -6,6 +6,7 @@ A price that is not known is None, never a guess: who has set a cap in dollars m
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
+
 from karat.errors import InputError
+from karat.generation.base import Price, Request, most_tokens_in
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -45,6 +49,15 @@ class Rates:
         if batch and self.batch_in is not None and self.batch_out is not None:
             dear_in, dear_out = self.batch_in, self.batch_out
         return (tokens_in * dear_in + tokens_out * dear_out) / 1e6
+
+
+def most_of(request: Request, rates: Rates | None) -> Price:
+    """The most that a request can cost, its schema included; `usd` is nan where no price is known."""
+    tokens_in = most_tokens_in(request)
+    if request.schema:
+        tokens_in += len(orjson.dumps(dict(request.schema))) // 2
+    usd = math.nan if rates is None else rates.cost(tokens_in, request.max_tokens)
+    return Price(tokens_in + request.max_tokens, usd)
 
 
 FREE = Rates(0.0, 0.0, 0.0, 0.0, "a server of one's own")

@@ -6,7 +6,6 @@ written down stay ours. Keys are read from the environment by litellm, as its do
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import sys
@@ -19,9 +18,9 @@ import orjson
 
 from karat.errors import ProviderError, missing_extra
 from karat.generation import chat_api
-from karat.generation.base import Price, Refused, Request, Response, Retryable, check_number, most_tokens_in
+from karat.generation.base import Price, Refused, Request, Response, Retryable, check_number
 from karat.generation.http import wait_asked
-from karat.generation.prices import FREE, Rates, is_own, known
+from karat.generation.prices import FREE, Rates, is_own, known, most_of
 from karat.generation.redaction import Redactor
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL|AUTH", re.IGNORECASE)
@@ -80,12 +79,7 @@ class Litellm:
 
     def price(self, request: Request) -> Price:
         """The most that a request can cost; `usd` is nan where no price is known."""
-        tokens_in = most_tokens_in(request)
-        if request.schema:
-            tokens_in += len(orjson.dumps(dict(request.schema))) // 2
-        rates = self.known_price
-        usd = math.nan if rates is None else rates.cost(tokens_in, request.max_tokens)
-        return Price(tokens_in + request.max_tokens, usd)
+        return most_of(request, self.known_price)
 
     @cached_property
     def known_price(self) -> Rates | None:

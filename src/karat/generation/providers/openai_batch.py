@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,12 +31,11 @@ from karat.generation.base import (
     Request,
     Retryable,
     check_number,
-    most_tokens_in,
 )
 from karat.generation.batch_api import LONGEST, BatchApi, Doubtful, Full, complaints
 from karat.generation.batches import Ledger, Sent
 from karat.generation.http import Answer
-from karat.generation.prices import Rates, known
+from karat.generation.prices import Rates, known, most_of
 
 _MOST_ROWS = 50_000  # of a file, by OpenAI's rules
 _LOOKS = 3  # for a batch that may have been made a moment ago
@@ -119,12 +117,7 @@ class OpenaiBatch:
 
     def price(self, request: Request) -> Price:
         """The most that a request can cost; `usd` is nan where no price is known."""
-        tokens_in = most_tokens_in(request)
-        if request.schema:
-            tokens_in += len(orjson.dumps(dict(request.schema))) // 2
-        rates = self.known_price
-        usd = math.nan if rates is None else rates.cost(tokens_in, request.max_tokens)
-        return Price(tokens_in + request.max_tokens, usd)
+        return most_of(request, self.known_price)
 
     @cached_property
     def known_price(self) -> Rates | None:

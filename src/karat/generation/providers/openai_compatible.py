@@ -7,21 +7,18 @@ from what it refuses, without losing a row.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-import orjson
-
 from karat.generation import chat_api
 from karat.generation.access import Access, check_prices
-from karat.generation.base import Price, Request, Response, check_number, most_tokens_in
+from karat.generation.base import Price, Request, Response, check_number
 from karat.generation.gate import Rates
 from karat.generation.http import Answer, Line, rates_told
 from karat.generation.prices import Rates as TokenRates
-from karat.generation.prices import known
+from karat.generation.prices import known, most_of
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,7 @@ class OpenaiCompatible:
 
     def price(self, request: Request) -> Price:
         """The most that a request can cost; `usd` is nan where no price is known."""
-        tokens_in = most_tokens_in(request)
-        if request.schema:
-            tokens_in += len(orjson.dumps(dict(request.schema))) // 2
-        rates = self.known_price
-        usd = math.nan if rates is None else rates.cost(tokens_in, request.max_tokens)
-        return Price(tokens_in + request.max_tokens, usd)
+        return most_of(request, self.known_price)
 
     @cached_property
     def known_price(self) -> TokenRates | None:
