@@ -1,15 +1,24 @@
-"""What a trainer, a model and its predictions are. Knows no trainer, no score and no file.
+"""What a trainer, a model and its answers are. Knows no trainer, no score and no file.
 
-A trainer part is a frozen dataclass whose fields are its settings. It needs `fit` alone. Two things
-may be added: `deterministic = True` where seed and order of the records do not matter (then a study
-fits a given set once), and `prepare`, by which many subsets of one pool share the work of reading it.
+A trainer part is a frozen dataclass whose fields are its settings. It needs `fit` alone. These may be added:
+
+- `types`: the data types of records that it is trained on, where these are not labelled texts;
+- `deterministic = True` where seed and order of the records do not matter (then a study fits a set once);
+- `prepare`, by which many subsets of one pool share the work of reading it;
+- `continues = True` where `fit(..., start=model)` goes on from a model instead of from nothing;
+- `load(folder)`, a static method that gives back a model whose `save(folder)` wrote it.
+
+A model needs `predict`. One that writes also has `complete`, as a provider has, and `model`, its name.
+What `predict` gives depends on the data type of the records: labels with their probabilities
+(`Predictions`; `Tagged` where a record may have several), written texts (`Written`), or how likely the
+records themselves are (`Weighed`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +29,8 @@ from karat.records import Records
 Progress = Callable[[str, int, int], None]
 Indices = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
+Floats = NDArray[np.float64]
+Kind = Literal["labels", "tags", "texts", "likelihoods"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +48,60 @@ class Predictions:
         return tuple(self.classes[i] for i in self.probabilities.argmax(axis=1).tolist())
 
 
+@dataclass(frozen=True, eq=False)
+class Tagged:
+    """What a model says of records that may have several labels: `probabilities` [n, classes], each alone."""
+
+    ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: Probabilities
+    gold: tuple[tuple[str, ...], ...] | None = None
+    threshold: float = 0.5
+
+    @property
+    def labels(self) -> tuple[tuple[str, ...], ...]:
+        """The labels of each record whose probability reaches the threshold."""
+        return tuple(
+            tuple(self.classes[i] for i in np.flatnonzero(row >= self.threshold).tolist())
+            for row in self.probabilities
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What a model wrote for each record, beside the text that stands there (its reference)."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    references: tuple[str, ...] | None = None
+    sources: tuple[str, ...] | None = None
+    """what the model was given: the sentence to translate, the prompt"""
+    surprise: Floats | None = None
+    """-ln P(reference | source) in nats [n], the end included; None where the model cannot tell"""
+    tokens: Indices | None = None
+    """the number of tokens of each reference as the model counts them, the end included"""
+
+
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """How likely a model finds records: `surprise` is -ln P(record) in nats [n], the end included."""
+
+    ids: tuple[str, ...]
+    surprise: Floats
+    tokens: Indices
+    """tokens of each record as the model counts them, the end included"""
+    bytes: Indices
+    """UTF-8 bytes of each record, the same for every model"""
+
+
+Answers = Predictions | Tagged | Written | Weighed
+
+
 class Model(Protocol):
     """A trained model."""
 
-    def predict(self, records: Records) -> Predictions:
-        """Return a probability for each class and each record."""
+    def predict(self, records: Records) -> Any:
+        """Return `Answers` for the records: of which kind, their data type says (`kind_of`)."""
 
 
 class Trainer(Protocol):
@@ -61,8 +121,8 @@ class Trainer(Protocol):
 class Prepared(Protocol):
     """A pool of records that a trainer has read once. Must survive pickling."""
 
-    def fit_predict(self, train: Indices, test: Indices, *, seed: int = 0) -> Predictions:
-        """Train on the records of the pool at `train` and predict those at `test`."""
+    def fit_predict(self, train: Indices, test: Indices, *, seed: int = 0) -> Any:
+        """Train on the records of the pool at `train` and give the `Answers` for those at `test`."""
 
 
 @runtime_checkable
@@ -80,8 +140,8 @@ class _Plain:
     trainer: Trainer
     pool: Records
 
-    def fit_predict(self, train: Indices, test: Indices, *, seed: int = 0) -> Predictions:
-        """Train on the records of the pool at `train` and predict those at `test`."""
+    def fit_predict(self, train: Indices, test: Indices, *, seed: int = 0) -> Any:
+        """Train on the records of the pool at `train` and give the `Answers` for those at `test`."""
         return self.trainer.fit(self.pool.take(train), seed=seed).predict(self.pool.take(test))
 
 
@@ -90,6 +150,15 @@ def prepared(trainer: Any, pool: Records) -> Prepared:
     if isinstance(trainer, Preparing):
         return trainer.prepare(pool)
     return _Plain(trainer, pool)
+
+
+def kind_of(records: Records) -> Kind:
+    """Return what a model is asked about such records: labels, texts to write, or how likely they are."""
+    if records.datatype in ("translation", "instruction"):
+        return "texts"
+    if records.datatype == "preference":
+        return "labels"
+    return "labels" if records.labels() is not None else "likelihoods"
 
 
 def gold_labels(records: Records, what: str = "training") -> list[str]:
