@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from karat.errors import InputError, NotEnoughData
 from karat.records import Records
+from karat.training.pairs import pairs
 
 Progress = Callable[[str, int, int], None]
 Indices = NDArray[np.int64]
@@ -161,10 +162,27 @@ def kind_of(records: Records) -> Kind:
     return "labels" if records.labels() is not None else "likelihoods"
 
 
+def inputs(records: Records) -> list[str]:
+    """Return what a model is given of each record: the source, the prompt, both responses, or the text.
+
+    Records with equal inputs must not be split between training and test.
+    """
+    if records.datatype == "translation":
+        return [str(text) for text in records.column("source")]
+    if records.datatype == "instruction":
+        return [str(text) for text in records.column("prompt")]
+    return records.texts()
+
+
 def gold_labels(records: Records, what: str = "training") -> list[str]:
-    """Return the labels of records. Raises InputError where one is missing, NotEnoughData where all are."""
+    """Return the labels of records, of preference records their choices (a, b or tie).
+
+    Raises InputError where one is missing or invalid, NotEnoughData where there are no records.
+    """
     if not len(records):
         raise NotEnoughData(f"{records.path}: no {what} records are left; give more, or drop fewer")
+    if records.datatype == "preference":
+        return _choices(records)
     labels = records.labels()
     if labels is None:
         raise InputError(
@@ -177,6 +195,18 @@ def gold_labels(records: Records, what: str = "training") -> list[str]:
                 f"{records.path}: record {identity!r} has no label; fill it in or leave the record out"
             )
     return labels
+
+
+def _choices(records: Records) -> list[str]:
+    found = pairs(records)
+    wrong = np.flatnonzero(~found.valid)
+    if len(wrong):
+        raise InputError(
+            f"{records.path}: the choice of record {found.ids[int(wrong[0])]!r} is invalid "
+            f"({len(wrong):,} of {len(found):,} are); leave these out, for example with "
+            "--where 'choice!=invalid'"
+        )
+    return list(found.choices)
 
 
 def codes(labels: Sequence[str], classes: Sequence[str]) -> Indices:
