@@ -157,7 +157,7 @@ def _learn(
     for number in range(refits + 1):
         rows = pupil.draw(rng) if number else pupil.rows
         said = reader.fit_predict(rows, test, seed=seed + number)
-        found.append(scoring.outcome(said, gold, classes))
+        found.append(scoring.labelled(said, gold, classes))
     return found
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from karat.curation.base import normalised
 from karat.errors import LeakageError, NotEnoughData
 from karat.records import Records
+from karat.training.base import inputs
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,16 @@ class Leakage:
 
 def overlap(train: Records, test: Records) -> tuple[Leakage, np.ndarray[Any, np.dtype[np.bool_]]]:
     """Return the overlap of training and test texts, and bool [len(train)]: which training records leak."""
-    exact = set(test.texts())
-    folded = [normalised(text) for text in test.texts()]
+    exact = set(inputs(test))
+    folded = [normalised(text) for text in inputs(test)]
     known = set(folded)
-    ours = [normalised(text) for text in train.texts()]
+    ours = [normalised(text) for text in inputs(train)]
     leaking = np.fromiter((text in known for text in ours), np.bool_, len(ours))
     hit = {ours[i] for i in np.flatnonzero(leaking).tolist()}
     seen = [identity for identity, text in zip(test.ids, folded) if text in hit]
     return (
         Leakage(
-            exact=sum(text in exact for text in train.texts()),
+            exact=sum(text in exact for text in inputs(train)),
             normalised=int(leaking.sum()),
             train=tuple(identity for identity, bad in zip(train.ids, leaking.tolist()) if bad),
             test=tuple(seen),

@@ -1,4 +1,4 @@
-"""Scores of predictions, and the same scores on resampled test records. Knows no trainer and no file.
+"""Scores of answers, and the same scores on resampled test records. Knows no trainer and no file.
 
 All scores are computed under weights of the test records, one row of weights a resample, so that a
 thousand resamples cost a few matrix products and two models are compared on the same resamples.
@@ -16,16 +16,41 @@ from numpy.typing import NDArray
 from karat.auditing import statistics
 from karat.curation.base import normalised
 from karat.errors import BadSetting, did_you_mean
-from karat.training.base import Indices, Predictions, codes
+from karat.training.base import Answers, Indices, Kind, Predictions, codes
+from karat.training.tallies import LEAST_PROBABILITY, Tally, finish, tally
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.float32]
 
-METRICS: dict[str, bool] = {"accuracy": True, "macro_f1": True, "log_loss": False}
+METRICS: dict[str, bool] = {
+    "accuracy": True,
+    "macro_f1": True,
+    "micro_f1": True,
+    "subset_accuracy": True,
+    "log_loss": False,
+    "bleu": True,
+    "chrf": True,
+    "rouge_l": True,
+    "embedding_cosine": True,
+    "exact_match": True,
+    "bits_per_byte": False,
+    "perplexity": False,
+}
 """name -> whether more is better"""
+OF_KIND: dict[Kind, tuple[str, ...]] = {
+    "labels": ("accuracy", "macro_f1", "log_loss"),
+    "tags": ("micro_f1", "macro_f1", "subset_accuracy", "log_loss"),
+    "texts": ("bleu", "chrf", "rouge_l", "embedding_cosine", "exact_match", "perplexity"),
+    "likelihoods": ("bits_per_byte", "perplexity"),
+}
+"""the scores of each kind of answers, in the order in which they are shown"""
+_DECIDING: dict[Kind, str] = {
+    "labels": "macro_f1",
+    "tags": "micro_f1",
+    "texts": "bleu",
+    "likelihoods": "bits_per_byte",
+}
 _BLOCK = 8_000_000  # weights held at once: 32 MB
-LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
-"""A probability of 0 for what then happens would cost infinitely much; scikit-learn clips here too."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +102,24 @@ class Outcome:
     surprise: Floats | None = None
 
 
-def outcome(predictions: Predictions, gold: Sequence[str], classes: Sequence[str] = ()) -> Outcome:
-    """Return predictions beside the gold labels; `classes` fixes the codes, so that outcomes compare."""
+Scored = Outcome | Tally
+
+
+def outcome(
+    answers: Answers, gold: Sequence[Any] = (), classes: Sequence[str] = (), *, metrics: Sequence[str] = ()
+) -> Scored:
+    """Return answers as numbers. `classes` fixes the codes of labels, so that outcomes compare.
+
+    gold: the right label of each record, or the right labels where there may be several; texts and
+    likelihoods need none. metrics: costly scores to prepare, such as embedding_cosine.
+    """
+    if isinstance(answers, Predictions):
+        return labelled(answers, gold or answers.gold or (), classes)
+    return tally(answers, gold, classes, metrics=metrics)
+
+
+def labelled(predictions: Predictions, gold: Sequence[str], classes: Sequence[str] = ()) -> Outcome:
+    """Return predicted labels beside the gold ones; `classes` fixes the codes, so that outcomes compare."""
     named = tuple(classes) or tuple(sorted({*gold, *predictions.classes}))
     truth = codes(gold, named)
     place = {name: i for i, name in enumerate(predictions.classes)}
@@ -88,15 +129,37 @@ def outcome(predictions: Predictions, gold: Sequence[str], classes: Sequence[str
     return Outcome(named, truth, codes(predictions.labels, named), surprise)
 
 
-def measure(metric: str, found: Outcome, weights: Weights | None = None) -> Floats:
+def default_metric(kind: Kind, datatype: str) -> str:
+    """Return the score that decides where none is named: BLEU of translations, ROUGE-L of other texts."""
+    if kind == "texts" and datatype != "translation":
+        return "rouge_l"
+    return _DECIDING[kind]
+
+
+def check_metric(metric: str, kind: Kind) -> None:
+    """Raise BadSetting for a score that answers of this kind do not have."""
+    if metric not in OF_KIND[kind]:
+        known = OF_KIND[kind]
+        raise BadSetting(
+            f"no score named {metric!r} for {kind}{did_you_mean(metric, known)} "
+            f"(there are: {', '.join(known)})"
+        )
+
+
+def measure(metric: str, found: Scored, weights: Weights | None = None) -> Floats:
     """Return the score under each row of weights [resamples, n]; one row of ones when None.
 
     macro_f1 is the plain mean over the labels that occur in gold or prediction, as in scikit-learn.
     """
-    if metric not in METRICS:
+    known = found.statistics if isinstance(found, Tally) else OF_KIND["labels"]
+    if metric not in known:
         raise BadSetting(
-            f"no score named {metric!r}{did_you_mean(metric, METRICS)} (there are: {', '.join(METRICS)})"
+            f"no score named {metric!r}{did_you_mean(metric, known)} (there are: {', '.join(known)})"
         )
+    if isinstance(found, Tally):
+        numbers = found.statistics[metric]
+        totals = numbers.sum(axis=0)[None, :] if weights is None else weights.astype(np.float64) @ numbers
+        return finish(metric, totals)
     rows = np.ones((1, len(found.gold)), np.float32) if weights is None else weights
     if metric == "macro_f1":
         f1, present = _f1(found, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +10,28 @@ import numpy as np
 
 from karat import registry
 from karat.blocks import Block, Chart, Column, Example, Examples, Headline, Line, Note, Section, Table
-from karat.curation.base import normalised
-from karat.errors import BadSetting, InputError, did_you_mean
+from karat.errors import BadSetting, InputError, NotEnoughData, did_you_mean
 from karat.records import Records
 from karat.training import scores as scoring
-from karat.training.base import Predictions, Progress, codes, gold_labels
+from karat.training.base import (
+    Answers,
+    Floats,
+    Predictions,
+    Progress,
+    Tagged,
+    Written,
+    gold_labels,
+    inputs,
+    kind_of,
+)
 from karat.training.leakage import Leakage, guard
-from karat.training.scores import Outcome, Score
+from karat.training.rating import lookup_table as lookup_table
+from karat.training.rating import most_common as most_common
+from karat.training.rating import rate
+from karat.training.scores import Score
+
+LABELLED = ("classification", "text", "annotation")
+"""the data types of a trainer that names none: labelled texts"""
 
 
 @dataclass(frozen=True)
@@ -35,10 +49,14 @@ class Predicted:
 
     id: str
     text: str
+    """what the model was given; for likelihoods the record itself"""
     gold: str
+    """the right label, labels or text; empty for likelihoods"""
     predicted: str
-    probability: float
+    probability: float | None
+    """of what was predicted; None where the model gives none"""
     gold_probability: float
+    """of the right answer; of texts and likelihoods the mean of a token, or chrF / 100 where there is none"""
     telling: tuple[tuple[str, float], ...] = ()
     """for the worst mistakes, if the model can tell: the n-grams that spoke most for the answer"""
 
@@ -79,6 +97,11 @@ class Trained:
         else:
             ids = [p.id for p in self.predictions]
             raise InputError(f"no test record {id!r}{did_you_mean(id, ids)}")
+        if not p.gold:
+            return f"{id}: each of its tokens has a probability of {p.gold_probability:.3g} (geometric mean)"
+        if p.probability is None:
+            right = ", which is right" if p.gold == p.predicted else f"; the reference is {p.gold!r}"
+            return f"{id}: to {p.text!r} the model says {p.predicted!r}{right}"
         if p.gold == p.predicted:
             return f"{id}: the model says {p.predicted!r} with {p.probability:.2f}, which is right"
         spoke = ", ".join(repr(name) for name, _ in p.telling)
@@ -113,11 +136,11 @@ class Trained:
     def __report__(self) -> tuple[Section, ...]:
         """Return the scores, the labels and the worst mistakes as blocks."""
         main, labels = [s for s in self.scores if not s.by], [s for s in self.scores if s.by]
-        top = self.score("macro_f1")
+        top = next((s for s in main if s.name == "macro_f1"), main[0])
         blocks: list[Block] = [
             Headline(
                 f"{top.value:.3f}",
-                "macro-F1 on the test records",
+                f"{_NAMES.get(top.name, top.name)} on the test records",
                 f"{top.interval[0]:.3f} to {top.interval[1]:.3f}; by chance {_figure(top.chance)}; "
                 f"trained on {self.trained_on:,} records",
             ),
@@ -130,16 +153,9 @@ class Trained:
         mistakes = [p for p in self.worst(20) if p.gold != p.predicted]
         if mistakes:
             rows = tuple(
-                Example(
-                    "mistakes",
-                    p.text,
-                    label=p.gold,
-                    id=p.id,
-                    reason=f"taken for {p.predicted}, {p.probability:.2f}",
-                )
-                for p in mistakes
+                Example("mistakes", p.text, label=p.gold, id=p.id, reason=_mistake(p)) for p in mistakes
             )
-            blocks.append(Examples(rows, "What the model gets most wrong", "Often these are wrong labels."))
+            blocks.append(Examples(rows, "What the model gets most wrong", "Often the records are wrong."))
         return (Section(f"A model trained on {self.trained_on:,} records", tuple(blocks), id="train"),)
 
 
@@ -166,17 +182,16 @@ def train(
     maker = registry.make("trainers", trainer)
     if trials < 10:
         raise BadSetting(f"trials is {trials}, but an interval needs at least 10; 1000 is the default")
-    gold_labels(train), gold_labels(test, "test")
+    check(train, test, maker)
     train, leakage = guard(train, test, allow_leakage=allow_leakage, drop_leaks=drop_leaks)
-    labels, gold = gold_labels(train), gold_labels(test, "test")
     if progress:
         progress("train", 0, 2)
     model = maker.fit(train, seed=seed, progress=progress)
     if progress:
         progress("train", 1, 2)
-    predictions = model.predict(test)
+    answers = model.predict(test)
     made = registry.signature(maker, seed=seed, train=train.fingerprint[:8], test=test.fingerprint[:8])
-    found = _scores(predictions, gold, labels, train, test, maker=made, trials=trials, seed=seed)
+    found = rate(answers, train, test, maker=made, trials=trials, seed=seed)
     if progress:
         progress("train", 2, 2)
     return Trained(
@@ -187,130 +202,27 @@ def train(
         seed=seed,
         scores=found,
         leakage=leakage,
-        predictions=_rows(predictions, gold, test, model),
-        warnings=tuple(_warnings(leakage, labels, gold, test, found)),
+        predictions=_rows(answers, test, model),
+        warnings=tuple(_warnings(leakage, train, test)),
     )
 
 
-def lookup_table(train: Records, test: Records) -> tuple[str, ...]:
-    """Return what a table of the training texts answers: the label of the same text, else the commonest."""
-    labels = gold_labels(train)
-    common = most_common(labels)
-    tables: list[dict[str, Counter[str]]] = [{}, {}]
-    for text, label in zip(train.texts(), labels):
-        for table, key in zip(tables, (text, normalised(text))):
-            table.setdefault(key, Counter())[label] += 1
-    answers = []
-    for text in test.texts():
-        hit = tables[0].get(text) or tables[1].get(normalised(text))
-        answers.append(most_common(hit.elements()) if hit else common)
-    return tuple(answers)
-
-
-def most_common(labels: Any) -> str:
-    """Return the most common label; of equally common ones the first by name."""
-    counts = Counter(labels)
-    return str(min(counts, key=lambda name: (-counts[name], name)))
-
-
-def _scores(
-    predictions: Predictions,
-    gold: Sequence[str],
-    labels: Sequence[str],
-    train: Records,
-    test: Records,
-    *,
-    maker: str,
-    trials: int,
-    seed: int,
-) -> tuple[Score, ...]:
-    """Return accuracy, macro-F1, log loss and the F1 of each label."""
-    classes = tuple(sorted({*gold, *labels, *predictions.classes}))
-    found = scoring.outcome(predictions, gold, classes)
-
-    def both(weights: scoring.Weights) -> scoring.Floats:
-        main = [scoring.measure(name, found, weights) for name in scoring.METRICS]
-        return np.column_stack([*main, scoring.f1_by_label(found, weights)[0]])
-
-    draws = scoring.resampled(both, test.texts(), trials, seed=seed)
-    shares = {name: count / len(labels) for name, count in Counter(labels).items()}
-    common = scoring.constant(gold, most_common(labels), classes)
-    table = Outcome(classes, found.gold, codes(lookup_table(train, test), classes))
-    guesses = scoring.random_f1(gold, shares, classes)
-    present = scoring.f1_by_label(found)[1][0]
-    highest = scoring.ceiling(test.texts(), gold)
-    constant_f1, random_f1 = float(scoring.measure("macro_f1", common)[0]), float(guesses[present].mean())
-    chance = {
-        "accuracy": (float(scoring.measure("accuracy", common)[0]), "constant"),
-        "macro_f1": max((constant_f1, "constant"), (random_f1, "random")),
-        "log_loss": (_prior_loss(gold, shares), "label shares"),
-    }
-    result = []
-    for column, name in enumerate(scoring.METRICS):
-        value = float(scoring.measure(name, found)[0])
-        low, high = scoring.interval(draws[:, column])
-        floor, kind = chance[name]
-        result.append(
-            Score(
-                name=name,
-                settings={"chance": kind, "trials": trials},
-                signature=f"{name}|chance:{kind}|trials:{trials}|trainer:{maker}",
-                value=value,
-                interval=(low, high),
-                chance=floor,
-                lookup=None if name == "log_loss" else float(scoring.measure(name, table)[0]),
-                best=highest if name == "accuracy" else None,
-                n=len(gold),
-                by={},
-                note=_against_chance(value, low, high, floor, scoring.METRICS[name]),
+def check(train: Records, test: Records, maker: Any) -> None:
+    """Raise InputError or BadSetting where a trainer cannot be trained on, or scored by, such records."""
+    types = getattr(maker, "types", LABELLED)
+    for records, what in ((train, "training"), (test, "test")):
+        if not len(records):
+            raise NotEnoughData(f"{records.path}: no {what} records are left; give more, or drop fewer")
+        if records.datatype not in types:
+            raise BadSetting(
+                f"trainer {registry.name_of(maker)!r} takes {', '.join(types)} records, but {records.path} "
+                f"holds {records.datatype} records; choose another trainer (see: karat list trainers)"
             )
-        )
-    point = scoring.f1_by_label(found)[0][0]
-    beside = scoring.f1_by_label(table)[0][0]
-    for i, name in enumerate(classes):
-        if not present[i]:
-            continue
-        low, high = scoring.interval(draws[:, len(scoring.METRICS) + i])
-        support = int((found.gold == i).sum())
-        result.append(
-            Score(
-                name="f1",
-                settings={"chance": "random", "trials": trials},
-                signature=f"f1|label:{name}|chance:random|trials:{trials}|trainer:{maker}",
-                value=float(point[i]),
-                interval=(low, high),
-                chance=float(guesses[i]),
-                lookup=float(beside[i]),
-                best=None,
-                n=support,
-                by={"label": name},
-                note=_label_note(name, shares, float(point[i])),
-            )
-        )
-    return tuple(result)
+        if kind_of(records) == "labels" or types == LABELLED:
+            gold_labels(records, what)
 
 
-def _label_note(name: str, shares: dict[str, float], value: float) -> str:
-    if name not in shares:
-        return "no training record has this label"
-    return "no hit, so that resampling cannot widen the interval" if value == 0 else ""
-
-
-def _prior_loss(gold: Sequence[str], shares: dict[str, float]) -> float:
-    """Return the log loss of giving each record the label shares of the training data."""
-    given = np.array([shares.get(label, 0.0) for label in gold])
-    return float(-np.log(np.clip(given, scoring.LEAST_PROBABILITY, 1.0)).mean())
-
-
-def _against_chance(value: float, low: float, high: float, chance: float, more_is_better: bool) -> str:
-    if low <= chance <= high:
-        return "not told apart from chance"
-    return "" if (value > chance) is more_is_better else "worse than chance"
-
-
-def _warnings(
-    leakage: Leakage, labels: Sequence[str], gold: Sequence[str], test: Records, found: Sequence[Score]
-) -> list[Warned]:
+def _warnings(leakage: Leakage, train: Records, test: Records) -> list[Warned]:
     result = []
     if leakage.allowed:
         result.append(
@@ -329,6 +241,16 @@ def _warnings(
                 leakage.train,
             )
         )
+    if len(test) < 100:
+        result.append(
+            Warned("too_few_records", f"{len(test)} test records give wide intervals; 1,000 would be better")
+        )
+    return result if kind_of(test) != "labels" else [*result, *_label_warnings(train, test)]
+
+
+def _label_warnings(train: Records, test: Records) -> list[Warned]:
+    result = []
+    labels, gold = gold_labels(train), gold_labels(test, "test")
     known = set(labels)
     strange = [identity for identity, label in zip(test.ids, gold) if label not in known]
     if strange:
@@ -347,20 +269,60 @@ def _warnings(
                 f"all training records have the label {next(iter(known))!r}; nothing can be learnt",
             )
         )
-    if len(gold) < 100:
-        result.append(
-            Warned("too_few_records", f"{len(gold)} test records give wide intervals; 1,000 would be better")
-        )
     return result
 
 
-def _rows(predictions: Predictions, gold: Sequence[str], test: Records, model: Any) -> tuple[Predicted, ...]:
+def _rows(answers: Answers, test: Records, model: Any) -> tuple[Predicted, ...]:
+    """Return what the model said of each record."""
+    given = inputs(test)
+    if isinstance(answers, Predictions):
+        return _labelled_rows(answers, gold_labels(test, "test"), given, model)
+    if isinstance(answers, Tagged):
+        gold = answers.gold or ((),) * len(given)
+        chances = _tag_chances(answers)
+        named = zip(answers.ids, given, gold, answers.labels, chances)
+        return tuple(
+            Predicted(i, text, ", ".join(right), ", ".join(said), None, chance)
+            for i, text, right, said, chance in named
+        )
+    if isinstance(answers, Written):
+        right = answers.references or ("",) * len(given)
+        each = rightness(answers).tolist()
+        return tuple(
+            Predicted(i, text, reference, said, None, how)
+            for i, text, reference, said, how in zip(answers.ids, given, right, answers.texts, each)
+        )
+    each = np.exp(-answers.surprise / np.maximum(answers.tokens, 1)).tolist()
+    return tuple(Predicted(i, text, "", "", None, how) for i, text, how in zip(answers.ids, given, each))
+
+
+def _tag_chances(answers: Tagged) -> list[float]:
+    """Return for each record the geometric mean, over labels, of what was given to the right verdict."""
+    place = {name: i for i, name in enumerate(answers.classes)}
+    found = []
+    for row, gold in zip(answers.probabilities, answers.gold or ((),) * len(answers.ids)):
+        true = np.zeros(len(row), np.bool_)
+        true[[place[name] for name in gold if name in place]] = True
+        found.append(float(np.exp(np.log(np.clip(np.where(true, row, 1 - row), 1e-12, 1)).mean())))
+    return found
+
+
+def rightness(answers: Written) -> Floats:
+    """Return how right each written text is: the chance of its reference a token, else chrF / 100."""
+    if answers.surprise is not None and answers.tokens is not None:
+        return np.asarray(np.exp(-answers.surprise / np.maximum(answers.tokens, 1)))
+    found = scoring.outcome(answers)
+    rows = np.eye(len(answers.ids), dtype=np.float32)
+    return np.asarray(scoring.measure("chrf", found, rows) / 100)
+
+
+def _labelled_rows(
+    predictions: Predictions, gold: Sequence[str], texts: Sequence[str], model: Any
+) -> tuple[Predicted, ...]:
     place = {name: i for i, name in enumerate(predictions.classes)}
     columns = [place.get(label, -1) for label in gold]
     rows = []
-    for i, (identity, text, label, said) in enumerate(
-        zip(predictions.ids, test.texts(), gold, predictions.labels)
-    ):
+    for i, (identity, text, label, said) in enumerate(zip(predictions.ids, texts, gold, predictions.labels)):
         chances = predictions.probabilities[i]
         right = float(chances[columns[i]]) if columns[i] >= 0 else 0.0
         rows.append(Predicted(identity, text, label, said, float(chances.max()), right))
@@ -378,14 +340,38 @@ def _rows(predictions: Predictions, gold: Sequence[str], test: Records, model: A
     return tuple(rows)
 
 
+def _mistake(found: Predicted) -> str:
+    if found.probability is None:
+        return (
+            f"the model says {found.predicted!r}" if found.gold else f"{found.gold_probability:.3g} a token"
+        )
+    return f"taken for {found.predicted}, {found.probability:.2f}"
+
+
 def _figure(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"
 
 
+_NAMES = {
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+}
 _HELP = {
     "accuracy": "Share of test records whose label is predicted. Chance: always the commonest label.",
     "macro_f1": "F1 of each label, then their plain mean, so that rare labels count as much as common ones.",
     "log_loss": "Mean of -ln of the probability given to the right label; less is better.",
+    "micro_f1": "F1 over all labels of all records together.",
+    "subset_accuracy": "Share of test records of which all labels are right and none is missing.",
+    "bleu": "n-grams shared with the references of the whole test set, 0 to 100. Chance: the source.",
+    "chrf": "F-score of character n-grams shared with the references, 0 to 100. Chance: the source.",
+    "rouge_l": "F-score of the longest common word sequence, mean over records.",
+    "embedding_cosine": "Cosine of sentence embeddings of text and reference, mean over records.",
+    "exact_match": "Share of texts that are the reference.",
+    "perplexity": "Inverse probability of a token; models with other tokens do not compare. Less is better.",
+    "bits_per_byte": "Bits that a byte of test text costs. Chance: bytes by their frequency. Less is better.",
 }
 
 
