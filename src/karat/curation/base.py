@@ -2,21 +2,30 @@
 
 A filter gives a verdict for each record, kept or dropped with the reason. An ordering gives a score
 for each record, the highest first. A mixture chooses among the records of several sources.
+
+A part's verb may take more keywords than its protocol says; the stage hands over those that it names:
+`ask` (answers requests through the journal, under the caps; None without a provider), `cache` (a folder for
+vectors; None without one) and `seed`.
 """
 
 from __future__ import annotations
 
+import inspect
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from karat.errors import BadSetting
+from karat.generation.base import Request, Response
 from karat.records import Records
 
 Mask = NDArray[np.bool_]
+Ask = Callable[[Sequence[Request]], Mapping[str, Response]]
+"""Answers requests by their id, through the journal and under the caps; requests that failed are left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +56,7 @@ class Ordered:
     """A score for each record (the highest comes first) and how much the scores can be trusted."""
 
     scores: NDArray[np.float64]
+    """[n]; NaN where a record has no score: it comes last"""
     note: str = ""
     informative: bool = True
     """False where the order is no better than chance, or where its scores say only one thing."""
@@ -58,6 +68,30 @@ class Ordering(Protocol):
 
     def order(self, records: Records, reference: Records | None = None, *, seed: int = 0) -> Ordered:
         """Score all records; `reference` is human data to measure them against."""
+
+
+def offered(verb: Callable[..., Any], **known: Any) -> dict[str, Any]:
+    """Return those of the known keywords that a part's verb names."""
+    named = inspect.signature(verb).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in named.values()):
+        return known
+    return {key: value for key, value in known.items() if key in named}
+
+
+def need_ask(ask: Ask | None, what: str) -> Ask:
+    """Return who answers. Raises BadSetting where no provider was named."""
+    if ask is None:
+        raise BadSetting(
+            f"{what} asks a language model; name one, for example --provider openai_compatible:model=NAME"
+        )
+    return ask
+
+
+def need_reference(reference: Records | None, what: str) -> Records:
+    """Return the human records. Raises BadSetting where none were given."""
+    if reference is None or not len(reference):
+        raise BadSetting(f"{what} compares with human records; give --reference HUMAN")
+    return reference
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ order says little about quality; when it cannot tell them apart, the order is no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ class HumanLikeness:
 
     folds: int = 5
     group: str = ""
+
+    about: ClassVar[str] = "origin"
 
     def __post_init__(self) -> None:
         if self.folds < 2:
