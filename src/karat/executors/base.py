@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 Item = TypeVar("Item")
@@ -13,14 +14,22 @@ Result = TypeVar("Result")
 class Executor(Protocol):
     """Runs a function over items; results come in the order of the items.
 
-    An executor may have more: `one_machine`, true if its workers see the files of this process; and `open()`
-    and `close()`, between which its workers stay from one `map` to the next.
+    An executor may have more: `one_machine`, true if its workers see the files of this process; `open()`
+    and `close()`, between which its workers stay from one `map` to the next; and `scatter(function, items)`,
+    which yields (number of the item, result) as they come, with `Lost` for an item whose worker was killed.
     """
 
     workers: int
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` for each item, in order. The function must be importable by name."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Stands in the place of a result whose worker was killed; no other item is touched by that."""
+
+    reason: str
 
 
 @contextmanager

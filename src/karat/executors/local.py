@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from karat.errors import KaratError
+from karat.executors.base import Lost
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -61,6 +62,50 @@ class Local:
                 for future in waiting:
                     future.cancel()
 
+    def scatter(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[tuple[int, Result | Lost]]:
+        """Yield (number, `function(item)`) as results come; `Lost` for an item whose process was killed.
+
+        `items` is asked again after each result, even where it had ended: a lost item may come back.
+        Each process is a pool of its own: a pool that loses one process ends all others.
+        """
+        count = self._count
+        if count == 1:
+            yield from ((number, function(item)) for number, item in enumerate(items))
+            return
+        source = enumerate(items)
+        running: dict[Future[Result], tuple[int, int]] = {}
+        pools = [self._pool(1) for _ in range(count)]
+        free = deque(range(count))
+        try:
+            with tempfile.TemporaryDirectory(prefix="karat-") as folder:
+                call = _sendable(function, Path(folder))
+                while True:
+                    while free and (item := next(source, None)) is not None:
+                        try:
+                            future = pools[free[0]].submit(call, item[1])
+                        except BrokenProcessPool:  # killed while it had nothing to do
+                            pools[free[0]] = self._pool(1)
+                            future = pools[free[0]].submit(call, item[1])
+                        running[future] = item[0], free.popleft()
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        number, at = running.pop(future)
+                        found: Result | Lost
+                        try:
+                            found = future.result()
+                        except BrokenProcessPool:
+                            pools[at].shutdown(wait=False)
+                            pools[at] = self._pool(1)
+                            found = Lost("its process was killed, most often for lack of memory")
+                        free.append(at)
+                        yield number, found
+        finally:
+            for pool in pools:
+                pool.shutdown(wait=True, cancel_futures=True)
+
     def open(self) -> None:
         """Start processes that stay until `close`: each imports for a second before it works."""
         if self._count > 1 and self not in _POOLS:
@@ -76,10 +121,12 @@ class Local:
     def _count(self) -> int:
         return self.workers or os.cpu_count() or 1
 
-    def _pool(self) -> ProcessPoolExecutor:
+    def _pool(self, count: int = 0) -> ProcessPoolExecutor:
         # Spawned, not forked: polars and torch hold threads, and a fork would copy their locks.
         return ProcessPoolExecutor(
-            self._count, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_driver
+            count or self._count,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_end_with_driver,
         )
 
 

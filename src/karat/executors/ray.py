@@ -11,6 +11,7 @@ from math import ceil
 from typing import Any, TypeVar
 
 from karat.errors import BadSetting, KaratError, missing_extra
+from karat.executors.base import Lost
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,6 +57,34 @@ class Ray:
                     yield _answer(ray, waiting.popleft())
             while waiting:
                 yield _answer(ray, waiting.popleft())
+        finally:
+            if not known:
+                self.close()
+
+    def scatter(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[tuple[int, Result | Lost]]:
+        """Yield (number, `function(item)`) as results come; `Lost` for an item whose worker was killed.
+
+        `items` is asked again after each result, even where it had ended: a lost item may come back.
+        """
+        ray = _library()
+        known = self in _STARTED
+        self.open()
+        try:
+            count = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1) / self.cpus))
+            task = ray.remote(num_cpus=self.cpus, max_retries=0)(call)
+            shared = ray.put((tuple(sys.path), _packed(function)))
+            source = enumerate(items)
+            running: dict[Any, int] = {}
+            while True:
+                while len(running) < count and (item := next(source, None)) is not None:
+                    running[task.remote(shared, _packed(item[1]))] = item[0]
+                if not running:
+                    return
+                for reference in ray.wait(list(running), num_returns=1)[0]:
+                    number = running.pop(reference)
+                    yield number, _answer(ray, reference, lost=True)
         finally:
             if not known:
                 self.close()
@@ -125,11 +154,13 @@ def _unpacked(data: bytes) -> Any:
     return _library().cloudpickle.loads(data)
 
 
-def _answer(ray: Any, reference: Any) -> Any:
+def _answer(ray: Any, reference: Any, *, lost: bool = False) -> Any:
     try:
         good, data = ray.get(reference)
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[0]
+        if lost:
+            return Lost(reason)
         raise KaratError(
             f"a task was lost with its worker again and again ({reason}); "
             "give each worker more memory, or fewer workers: --executor ray:workers=N"
