@@ -61,6 +61,8 @@ class Ordered:
     informative: bool = True
     """False where the order is no better than chance, or where its scores say only one thing."""
     figures: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[tuple[str, str], ...] = ()
+    """what a user should know of the scores: a stable code and a sentence"""
 
 
 class Ordering(Protocol):
@@ -68,6 +70,41 @@ class Ordering(Protocol):
 
     def order(self, records: Records, reference: Records | None = None, *, seed: int = 0) -> Ordered:
         """Score all records; `reference` is human data to measure them against."""
+
+
+WRITTEN = {
+    "text": "text",
+    "classification": "text",
+    "annotation": "text",
+    "translation": "target",
+    "instruction": "completion",
+}
+"""data type -> the field that a generator wrote"""
+ASKED = {"translation": "source", "instruction": "prompt"}
+"""data type -> the field that it was given"""
+
+
+def written(records: Records) -> list[str]:
+    """Return what a generator wrote: the target, the completion, else the text of each record."""
+    name = WRITTEN.get(records.datatype)
+    if name is None or not records.has(name):
+        return records.texts()
+    return ["" if text is None else str(text) for text in records.column(name)]
+
+
+def asked(records: Records, what: str) -> list[str]:
+    """Return what a generator was given: sources or prompts. Raises BadSetting where there are none."""
+    name = ASKED.get(records.datatype)
+    if name is None:
+        raise BadSetting(f"{what} needs translation or instruction records, not {records.datatype} ones")
+    return ["" if text is None else str(text) for text in records.column(name)]
+
+
+def few(n: int, limit: int, *, seed: int) -> NDArray[np.int64]:
+    """Return the sorted positions of at most `limit` of n records, drawn by seed; all of them for 0."""
+    if limit <= 0 or limit >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng([seed, 0xFE3]).choice(n, limit, replace=False))
 
 
 def offered(verb: Callable[..., Any], **known: Any) -> dict[str, Any]:

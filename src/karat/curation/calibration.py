@@ -1,9 +1,9 @@
-"""How well an order agrees with the truth, on records whose truth is known. Knows the ordering `oracle` by name.
+"""How well an order agrees with the truth where that is known. Knows the ordering `oracle` by name.
 
 The truth is gold where the records have it (a reference translation, a gold label, a score by people).
 Otherwise errors are planted: half of some human records get a wrong label, another record's answer, or
 their words in disorder, and a good order puts intact records before damaged ones. Planted errors are
-coarser than those of a generator, so they show whether an order sees anything at all, not how much it is worth.
+coarser than those of a generator: they show whether an order sees anything at all, not what it is worth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from karat import registry
 from karat.auditing import statistics
-from karat.curation.base import Ordered, offered
+from karat.curation.base import WRITTEN, Ordered, offered
 from karat.errors import BadSetting, BudgetSpent, KaratError
 from karat.records import Records
 
@@ -29,13 +29,6 @@ MOST = 1_000
 ASKED = 100
 """the same where each score is asked from a language model"""
 FEWEST = 20
-_WRITTEN = {
-    "text": "text",
-    "classification": "text",
-    "annotation": "text",
-    "translation": "target",
-    "instruction": "completion",
-}
 
 
 def decides(orderer: Any, held: Calibration) -> bool:
@@ -155,7 +148,7 @@ def plant(human: Records, *, seed: int = 0) -> tuple[Records, NDArray[np.str_]]:
     Raises BadSetting for records in which nothing can be damaged.
     """
     rng = np.random.default_rng([seed, 0x91A7])
-    labels, written = human.labels(), _WRITTEN.get(human.datatype)
+    labels, written = human.labels(), WRITTEN.get(human.datatype)
     kinds = []
     if labels is not None and len({one for one in labels if one is not None}) > 1:
         kinds.append("labels")

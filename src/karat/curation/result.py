@@ -43,6 +43,7 @@ class Ordering:
     informative: bool
     note: str
     figures: dict[str, float]
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,12 @@ class Curated:
     @property
     def warnings(self) -> tuple[dict[str, Any], ...]:
         """Warnings with stable codes."""
-        if self.order is None or self.order.informative or self.order.name == "random":
+        if self.order is None or self.order.name == "random":
             return ()
-        return ({"code": "no_information_ordering", "message": self.order.note, "records": []},)
+        found = list(self.order.warnings)
+        if not self.order.informative:
+            found.insert(0, ("no_information_ordering", self.order.note))
+        return tuple({"code": code, "message": message, "records": []} for code, message in found)
 
     def why(self, id: str) -> str:
         """Say why a record was dropped, or where it stands among the kept ones."""

@@ -163,7 +163,8 @@ class _Work:
         self._note("order", orderer, len(self.left), note)
         figures = {**found.figures, **held.figures}
         informative = found.informative and not (deciding and not held.low > 0)
-        return Ordering(name, self.steps[-1].signature, informative, note, figures)
+        signature = self.steps[-1].signature
+        return Ordering(name, signature, informative, note, figures, found.warnings)
 
     def mix(self, mixer: Any, top: int | None) -> None:
         """Let a mixture choose among the records still kept."""
@@ -211,6 +212,6 @@ class _Work:
 
 
 def _unscored(unknown: int) -> str:
-    if not unknown:
-        return ""
-    return f"{unknown:,} record{' has' if unknown == 1 else 's have'} no score and come{'s' * (unknown == 1)} last"
+    if unknown < 2:
+        return "1 record has no score and comes last" * unknown
+    return f"{unknown:,} records have no score and come last"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from karat.curation.base import Ordered
+from karat.curation.base import ASKED, Ordered, written
 from karat.curation.overlaps import chrf
 from karat.errors import BadSetting, InputError
 from karat.records import Records
@@ -36,16 +36,15 @@ class Oracle:
         if all(isinstance(value, int | float) for value in known):
             numbers = np.array([np.nan if v is None else float(v) for v in values], dtype=np.float64)
             return Ordered(-numbers if self.lower else numbers, f"field {name}; {_UPPER}")
-        written = {"translation": "target", "instruction": "completion"}.get(records.datatype)
-        if written is not None:
-            pairs = zip(records.column(written), values)
-            scores = [np.nan if gold is None else chrf(str(said), str(gold)) for said, gold in pairs]
+        if records.datatype in ASKED:
+            pairs = zip(written(records), values)
+            scores = [np.nan if gold is None else chrf(said, str(gold)) for said, gold in pairs]
             return Ordered(np.array(scores), f"sentence chrF against {name}; {_UPPER}")
         labels = records.labels()
         if labels is None:
             raise InputError(
-                f"{records.path}: field {name!r} holds texts, but {records.datatype} records have no label to "
-                "compare with it; name a field of numbers"
+                f"{records.path}: field {name!r} holds texts, but {records.datatype} records have no "
+                "label to compare with it; name a field of numbers"
             )
         equal = [np.nan if gold is None else float(str(gold) == label) for label, gold in zip(labels, values)]
         return Ordered(np.array(equal), f"label equal to {name}; {_UPPER}")
@@ -54,7 +53,7 @@ class Oracle:
         if self.field:
             records.column(self.field)  # raises where there is none
             return self.field
-        names = ("reference", *GOLD) if records.datatype in ("translation", "instruction") else GOLD
+        names = ("reference", *GOLD) if records.datatype in ASKED else GOLD
         found = next((name for name in names if records.has(name)), None)
         if found is None:
             raise BadSetting(f"there is no gold ({', '.join(names)}); name its field with oracle:field=NAME")

@@ -1,0 +1,83 @@
+"""Orders labelled records by what they are worth to a model that is tried on human records. Knows no gold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from karat.curation import influence
+from karat.curation.base import Ordered, few, need_reference
+from karat.curation.embedding import embed
+from karat.errors import BadSetting, NotEnoughData
+from karat.records import Records
+
+
+@dataclass(frozen=True)
+class Influence:
+    """The most helpful first, by kNN-Shapley values or influence functions against human records.
+
+    The human records are validation data here: keep test data away from them.
+    method: shapley (exact, for k nearest neighbours; Jia et al. 2019) or gradient (how much the human log
+    loss of a logistic regression rises without the record; Koh and Liang 2017).
+    encoder: what makes features of texts: lsa, minilm, sentence-transformers:NAME. k: neighbours.
+    penalty: of the logistic regression. validation: the most human records used, drawn by seed (0: all).
+    """
+
+    method: Literal["shapley", "gradient"] = "shapley"
+    encoder: str = "lsa"
+    k: int = 5
+    penalty: float = 1e-3
+    validation: int = 2_000
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or not self.penalty > 0:
+            raise ValueError(
+                f"k is {self.k} and penalty {self.penalty}; give k of 1 or more, penalty above 0"
+            )
+
+    def order(
+        self,
+        records: Records,
+        reference: Records | None = None,
+        *,
+        seed: int = 0,
+        cache: Path | None = None,
+    ) -> Ordered:
+        """Score each record by its worth, in validation accuracy (shapley) or nats (gradient)."""
+        human = need_reference(reference, "ordering 'influence'")
+        human = human.take(few(len(human), self.validation, seed=seed))
+        ours, theirs = _labels(records), _labels(human)
+        classes = sorted({*ours, *theirs})
+        if len(classes) < 2:
+            raise NotEnoughData(
+                f"{records.path}: all labels are {classes[0]!r}; nothing can be learned from them"
+            )
+        at = {name: i for i, name in enumerate(classes)}
+        labels, truth = (np.array([at[one] for one in side], dtype=np.int64) for side in (ours, theirs))
+        texts = [*records.texts(), *human.texts()]
+        rows = embed(texts, self.encoder.replace(";", ","), cache=cache, seed=seed).astype(np.float64)
+        features, beside = rows[: len(records)], rows[len(records) :]
+        if self.method == "shapley":
+            scores = influence.knn_shapley(features, labels, beside, truth, k=self.k)
+            unit = f"of {scores.sum():.3f} accuracy by {self.k} neighbours"
+        else:
+            scores = influence.logistic_influence(
+                features, labels, beside, truth, classes=len(classes), penalty=self.penalty
+            )
+            unit = "nats of human log loss to first order"
+        harmful = int((scores < 0).sum())
+        note = f"worth to {len(human):,} human records, {unit}; {harmful:,} of {len(records):,} do harm"
+        return Ordered(scores, note, figures={"harmful": harmful / len(records), "sum": float(scores.sum())})
+
+
+def _labels(records: Records) -> list[str]:
+    labels = records.labels()
+    if labels is None or None in labels:
+        raise BadSetting(
+            f"ordering 'influence' needs a label on each record, which {records.path} does not have; "
+            "name its field with --label-field, or leave such records out"
+        )
+    return [str(label) for label in labels]
