@@ -36,20 +36,7 @@ def rate(
     """
     if isinstance(answers, Predictions):
         return _labels(answers, train, test, maker=maker, trials=trials, seed=seed)
-    gold: Sequence[Any] = ()
-    beside: dict[str, Answers]
-    if isinstance(answers, Tagged):
-        gold, chance = answers.gold or (), "constant"
-        beside = {"chance": _common_tags(answers)}
-    elif isinstance(answers, Written):
-        chance = "copy of the source"
-        # neither can weigh a reference, so there is no perplexity to set beside
-        plain = replace(answers, surprise=None, tokens=None)
-        copied = replace(plain, texts=answers.sources or ("",) * len(answers.ids))
-        beside = {"chance": copied, "lookup": _known_targets(plain, train)}
-    else:
-        chance = "byte frequencies"
-        beside = {"chance": _byte_model(answers, train, test)}
+    gold, chance, beside = baselines(answers, train, test)
     costly = ("embedding_cosine",) if test.datatype == "instruction" else ()
     found = _tally(answers, gold, costly)
     others = {name: _tally(said, gold, costly) for name, said in beside.items()}
@@ -63,6 +50,20 @@ def rate(
         trials=trials,
         seed=seed,
     )
+
+
+def baselines(
+    answers: Tagged | Written | Weighed, train: Records, test: Records
+) -> tuple[Sequence[Any], str, dict[str, Answers]]:
+    """Return the gold of answers, what chance is here, and the answers of chance and of a look-up table."""
+    if isinstance(answers, Tagged):
+        return answers.gold or (), "constant", {"chance": _common_tags(answers)}
+    if isinstance(answers, Written):
+        # neither can weigh a reference, so there is no perplexity to set beside
+        plain = replace(answers, surprise=None, tokens=None)
+        copied = replace(plain, texts=answers.sources or ("",) * len(answers.ids))
+        return (), "copy of the source", {"chance": copied, "lookup": _known_targets(plain, train)}
+    return (), "byte frequencies", {"chance": _byte_model(answers, train, test)}
 
 
 def _tally(answers: Answers, gold: Sequence[Any], costly: Sequence[str]) -> Tally:

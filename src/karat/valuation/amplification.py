@@ -1,0 +1,142 @@
+"""The amplification index: an artifact in a model's answers minus the artifact in its training data.
+
+Beside it stands the same index of a model trained on human data: a model that takes the likeliest label makes
+any majority larger, whoever gave the labels. Knows no trainer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karat.auditing import statistics as stats
+from karat.training.base import Floats, Indices, Predictions, Written, codes
+from karat.training.pairs import Pairs, pairs
+from karat.valuation import artifacts
+from karat.valuation.crossed import Amplified, Ends
+from karat.valuation.second_order import Cell, Study
+
+Sums = dict[str, Floats]
+
+
+def of(study: Study) -> tuple[Amplified, ...]:
+    """Return each artifact of each side in training, in answers to the human test, and the difference.
+
+    Labels have it twice: in the labels that a model gives (hard) and in the probabilities behind (soft).
+    Texts are measured by what a model writes; likelihoods have none.
+    """
+    answers = next(iter(study.said.values()))[0]
+    forms: tuple[str, ...]
+    if isinstance(answers, Predictions):
+        forms = ("hard", "soft")
+    elif isinstance(answers, Written):
+        forms = ("written",)
+    else:
+        return ()
+    found = []
+    for form in forms:
+        read = {
+            (side, k): _read(study, side, k, form)
+            for side in range(len(study.names))
+            for k in range(study.seeds)
+        }
+        for name in next(iter(read.values()))[0]:
+            ends = [_ends(study, read, side, name) for side in range(len(study.names))]
+            found += [_row(study, name, form, side, ends[side], ends[0]) for side in range(len(study.names))]
+    corrected = stats.holm([row.p for row in found])
+    return tuple(replace(row, p_holm=p) for row, p in zip(found, corrected))
+
+
+def _read(study: Study, side: int, k: int, form: str) -> tuple[Sums, Sums, Sums, Indices, Indices]:
+    """Return statistics by artifact of training data, of answers and of the gold, and the places of both."""
+    cell = Cell(side, k)
+    train, test = study.plan.train(cell), study.plan.test(0, k)
+    said: Any = study.said[cell][0]
+    if isinstance(said, Written):
+        trained = artifacts.of_texts(_targets(study, train))
+        gold = artifacts.of_texts(_targets(study, test))
+        return trained, artifacts.of_texts(said.texts), gold, train, test
+    classes = study.classes
+    given = np.zeros((len(test), len(classes)))
+    given[:, codes(said.classes, classes)] = said.probabilities
+    if form == "hard":
+        given = _one_hot(codes(said.labels, classes), len(classes))
+    held = {
+        name: _one_hot(codes(study.gold(rows), classes), len(classes))
+        for name, rows in (("train", train), ("test", test))
+    }
+    if study.plan.sides.pool.datatype == "preference":
+        order = [classes.index(name) for name in ("a", "b", "tie") if name in classes]
+        return (
+            artifacts.of_labels(held["train"][:, order], _pairs(study, train)),
+            artifacts.of_labels(given[:, order], _pairs(study, test)),
+            artifacts.of_labels(held["test"][:, order], _pairs(study, test)),
+            train,
+            test,
+        )
+    return (
+        artifacts.of_labels(held["train"]),
+        artifacts.of_labels(given),
+        artifacts.of_labels(held["test"]),
+        train,
+        test,
+    )
+
+
+def _ends(study: Study, read: dict[tuple[int, int], Any], side: int, name: str) -> tuple[Ends, Floats]:
+    """Return (training, answers, gold, index) as means over seeds, and draws of the index [trials, seeds]."""
+    points, drawn = [], []
+    for k in range(study.seeds):
+        trained, given, gold, train, test = (
+            each[name] if isinstance(each, dict) else each for each in read[side, k]
+        )
+        total = gold.sum(axis=0)
+        target = total / max(float(total.sum()), 1e-12)
+        mode = int(trained.sum(axis=0).argmax())
+
+        value = partial(artifacts.finish, name, target=target, mode=mode)
+
+        ends = [float(value(part.sum(axis=0)[None, :])[0]) for part in (trained, given, gold)]
+        points.append([*ends, ends[1] - ends[0]])
+        before = value(study.weights(train).astype(np.float64) @ trained)
+        drawn.append(value(study.weights(test).astype(np.float64) @ given) - before)
+    mean = np.mean(points, axis=0).tolist()
+    return Ends(*mean), np.stack(drawn, axis=1)
+
+
+def _row(
+    study: Study, name: str, form: str, side: int, mine: tuple[Ends, Floats], human: tuple[Ends, Floats]
+) -> Amplified:
+    ends, drawn = mine
+    excess = ends.index - human[0].index
+    gap = drawn - human[1]
+    return Amplified(
+        artifact=name,
+        answers=form,
+        side=study.names[side],
+        ends=ends,
+        interval=study.interval(drawn),
+        excess=excess if side else None,
+        excess_interval=study.interval(gap) if side else None,
+        p=study.p(excess, gap) if side else None,
+    )
+
+
+def _targets(study: Study, rows: Indices) -> list[str]:
+    pool = study.plan.sides.pool
+    name = "target" if pool.datatype == "translation" else "completion"
+    return [str(text) for text in pool.take(rows).column(name)]
+
+
+def _pairs(study: Study, rows: Indices) -> Pairs:
+    return pairs(study.plan.sides.pool.take(rows))
+
+
+def _one_hot(places: NDArray[np.int64], classes: int) -> Floats:
+    found = np.zeros((len(places), classes))
+    found[np.arange(len(places)), places] = 1.0
+    return found
