@@ -1,14 +1,14 @@
 """How well an order agrees with the truth where that is known. Knows the ordering `oracle` by name.
 
 The truth is gold where the records have it (a reference translation, a gold label, a score by people).
-Otherwise errors are planted: half of some human records get a wrong label, another record's answer, or
-their words in disorder, and a good order puts intact records before damaged ones. Planted errors are
+Otherwise errors are planted: three in ten of some human records get a wrong label, another record's answer,
+or their words in disorder, and a good order puts intact records before damaged ones. Planted errors are
 coarser than those of a generator: they show whether an order sees anything at all, not what it is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,8 @@ MOST = 1_000
 ASKED = 100
 """the same where each score is asked from a language model"""
 FEWEST = 20
+DAMAGED = 0.3
+"""share of records that get an error; half of two labels turned round would leave nothing to learn"""
 
 
 def decides(orderer: Any, held: Calibration) -> bool:
@@ -142,9 +144,10 @@ def spearman(scores: Floats, truth: Floats, *, seed: int = 0, trials: int = 1000
     return Calibration("oracle", rho, low, high, float(p), n, abs(_rho(ideal, truth)))
 
 
-def plant(human: Records, *, seed: int = 0) -> tuple[Records, NDArray[np.str_]]:
-    """Return human records, every second one damaged, and how each was: `""`, labels, answers or words.
+def plant(human: Records, *, seed: int = 0, sees: Sequence[str] = ()) -> tuple[Records, NDArray[np.str_]]:
+    """Return human records, some damaged, and how each was: `""`, labels, answers or words.
 
+    sees: the kinds of damage wanted, where they are possible.
     Raises BadSetting for records in which nothing can be damaged.
     """
     rng = np.random.default_rng([seed, 0x91A7])
@@ -156,10 +159,11 @@ def plant(human: Records, *, seed: int = 0) -> tuple[Records, NDArray[np.str_]]:
         kinds.append("answers")
     if written is not None and human.has(written):
         kinds.append("words")
+    kinds = [kind for kind in kinds if kind in sees] or kinds
     if not kinds:
         raise BadSetting(f"no error can be planted in {human.datatype} records without labels")
     damage = np.full(len(human), "", dtype="<U8")
-    chosen = rng.permutation(len(human))[: len(human) // 2]
+    chosen = rng.permutation(len(human))[: int(DAMAGED * len(human))]
     for place, kind in enumerate(kinds):
         damage[chosen[place :: len(kinds)]] = kind
     if "labels" in kinds:
@@ -198,7 +202,9 @@ def _planted(orderer: Any, reference: Records | None, seed: int, given: Mapping[
     more = offered(orderer.order, **given)
     order = np.random.default_rng([seed, 0x5917]).permutation(len(reference))
     half = min(len(order) // 2, ASKED if "ask" in more else MOST)
-    damaged, kinds = plant(reference.take(np.sort(order[:half])), seed=seed)
+    damaged, kinds = plant(
+        reference.take(np.sort(order[:half])), seed=seed, sees=getattr(orderer, "sees", ())
+    )
     rest = reference.take(np.sort(order[half:]))
     scores = orderer.order(damaged, rest, seed=seed, **more).scores
     known = np.isfinite(scores)

@@ -52,9 +52,7 @@ def discrepancies(
 
     found = np.full(len(texts), np.nan)
     generator = torch.Generator().manual_seed(seed)
-    room = getattr(model.config, "max_position_embeddings", None) or getattr(
-        model.config, "n_positions", most
-    )
+    room: Any = getattr(model.config, "max_position_embeddings", None) or most
     with torch.no_grad():
         for row, text in enumerate(texts):
             tokens = tokenizer(text, return_tensors="pt", truncation=True, max_length=min(most, int(room)))

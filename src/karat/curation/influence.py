@@ -6,6 +6,8 @@ Shapley values to the score of all, influences to the first-order change when re
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -73,7 +75,7 @@ def logistic_influence(
         return np.asarray((design.T @ inner / len(design) + penalty * direction).ravel())
 
     size = weights.size
-    hessian = LinearOperator((size, size), matvec=product, dtype=np.float64)  # type: ignore[call-arg]
+    hessian = LinearOperator((size, size), matvec=product, dtype=np.float64)
     solved, _ = cg(hessian, target.ravel(), rtol=1e-8, maxiter=10 * size)
     return np.asarray((errors * (design @ solved.reshape(weights.shape))).sum(axis=1) / len(design))
 
@@ -94,7 +96,7 @@ def fit_logistic(design: Floats, labels: Ints, *, classes: int, penalty: float) 
         gradient = design.T @ (np.exp(scores - normal[:, None]) - wanted) / len(design) + penalty * weights
         return value, gradient.ravel()
 
-    options = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9}
+    options: Any = {"maxiter": 1000, "ftol": 1e-14, "gtol": 1e-9}
     found = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options)
     return np.asarray(found.x, dtype=np.float64).reshape(shape)
 

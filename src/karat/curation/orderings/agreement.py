@@ -7,7 +7,7 @@ folds of the candidate itself, where it learns the candidate's systematic errors
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ class Agreement:
     score: Literal["margin", "self_confidence"] = "margin"
     adjust: bool = True
     folds: int = 5
+
+    sees: ClassVar[tuple[str, ...]] = ("labels",)
+    """the planted errors that it can notice"""
 
     def __post_init__(self) -> None:
         if self.folds < 2:
@@ -119,7 +122,8 @@ def _crossed(trainer: Any, records: Records, folds: int, seed: int) -> tuple[tup
                 f"{records.path}: too few different texts with two labels to leave a fold out"
             )
         classes, found = _told(trainer.fit(records.where(~held), seed=seed).predict(records.where(held)))
-        chances[np.ix_(np.flatnonzero(held), [names.index(one) for one in classes])] = found
+        for column, one in enumerate(classes):
+            chances[held, names.index(one)] = found[:, column]
     return tuple(names), chances
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ class Fluency:
     unit: Literal["character", "word"] = "character"
     n: int = 6
     folds: int = 5
+
+    sees: ClassVar[tuple[str, ...]] = ("words",)
+    """the planted errors that it can notice"""
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.folds < 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -31,6 +31,9 @@ class Influence:
     k: int = 5
     penalty: float = 1e-3
     validation: int = 2_000
+
+    sees: ClassVar[tuple[str, ...]] = ("labels",)
+    """the planted errors that it can notice"""
 
     def __post_init__(self) -> None:
         if self.k < 1 or not self.penalty > 0:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ class QualityEstimation:
     encoder: str = "lsa"
     model: str = comet.MODEL
     descriptions: str = ""
+
+    sees: ClassVar[tuple[str, ...]] = ("labels", "answers")
+    """the planted errors that it can notice"""
 
     def order(
         self,
