@@ -42,7 +42,7 @@ class Kept:
 def preference(records: Records, keep: Keep, by: str, where: str) -> I64:
     """Return positions, the most wanted first: in order, by length in characters, or by a numeric field.
 
-    Equal ones keep their order; records without a number come last. Raises BadSetting where no record has one.
+    Equal ones keep their order; records without a number come last. Raises BadSetting where none has one.
     """
     if keep == "first":
         return np.arange(len(records))
@@ -132,7 +132,7 @@ def components(n: int, links: Links) -> I64:
 
 
 def cosine_links(vectors: ArrayLike, threshold: float, *, block: int = 1024) -> Links:
-    """All pairs of unit rows [n, d] whose cosine is at least `threshold`; O(n^2 d) time, O(block n) memory."""
+    """All pairs of unit rows [n, d] whose cosine is at least `threshold`; O(n^2 d) time, in blocks."""
     rows = np.asarray(vectors, dtype=np.float32)
     one, other, alike = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for start in range(0, len(rows), block):

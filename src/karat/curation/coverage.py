@@ -26,7 +26,9 @@ _BLOCK = 1_024
 class Similarities(Protocol):
     """Similarities of all rows to one, at least 0."""
 
-    n: int
+    @property
+    def n(self) -> int:
+        """The number of rows."""
 
     def gain(self, one: int, covered: Floats) -> float:
         """How much the sum of each row's best similarity grows when `one` is chosen."""
@@ -109,9 +111,9 @@ def similarities(rows: Rows, *, dense: int = DENSE, nearest: int = NEAREST) -> S
 def facility_location(table: Similarities, k: int) -> I64:
     """The k rows of a greedy choice that covers all rows most: sum over rows of the best similarity.
 
-    The value is at least 1 - 1/e of the best choice's (Nemhauser, Wolsey and Fisher 1978). Lazy (Minoux 1978):
-    a gain can only shrink, so a row is looked at again only when its old gain is the largest; the choice is
-    that of the plain greedy algorithm, ties to the first row.
+    The value is at least 1 - 1/e of the best choice's (Nemhauser, Wolsey and Fisher 1978).
+    Lazy (Minoux 1978): a gain can only shrink, so a row is looked at again only when its old gain is the
+    largest; the choice is that of the plain greedy algorithm, ties to the first row.
     """
     covered = np.zeros(table.n)
     heap = [(-gain, row, 0) for row, gain in enumerate(table.gains().tolist())]

@@ -1,8 +1,8 @@
-"""How much of a test item each record holds: as a whole, in n-grams, in rare words, in meaning. Knows no filter.
+"""How much of a test item each record holds: in n-grams, in rare words, in meaning. Knows no filter.
 
-Near and semantic likeness have no natural bound. It is taken from the test set itself: its items are different
-items of one domain, so the likeness of each to its nearest other item is what is found without any leak. The
-quantile 1 - rate of these is the bound, and `rate` the false alarms to expect among records of that domain.
+Near and semantic likeness have no natural bound. It is taken from the test set itself: its items are
+different items of one domain, so the likeness of each to its nearest other item is what is found without any
+leak. The bound is what a share `rate` of these exceed: the false alarms to expect in records of that domain.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ def semantic_overlap(
 
 
 def bound(own: Floats, rate: float) -> float:
-    """The likeness that a share `rate` of different items exceeds; the next number over it, so that a tie passes.
+    """The likeness that a share `rate` of different items exceeds; a tie passes.
 
-    own float64 [m]: the likeness of each item to its nearest other one. With k-th largest of m counted from 1,
+    own float64 [m]: the likeness of each item to its nearest other one. Among m + 1 alike,
     a new item exceeds the k-th with chance k / (m + 1), so k = floor(rate (m + 1)); 1 where that is 0.
     """
     place = int(np.floor(rate * (len(own) + 1)))

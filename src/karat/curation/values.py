@@ -20,7 +20,7 @@ def told(verb: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]
 def values_of(
     records: Records, by: str, where: str, reference: Records | None = None, **offered: Any
 ) -> tuple[Floats, str]:
-    """Return float64 [n] and a note: the field `by` where the records have it, else the ordering of that spec.
+    """Return float64 [n] and a note: the field `by` where there is one, else the ordering of that spec.
 
     A value that is missing is nan. `offered` (seed, cache, ask) goes to an ordering that names it.
     Raises UnknownPart where there is neither field nor ordering, BadSetting for a field without numbers.

@@ -20,7 +20,7 @@ class ClassBalance:
 
     target: uniform, reference (the shares of the human reference) or given (classes and shares, each joined
     by +). slack: how many times its share a class may hold, measured at the class that is scarcest: 1 gives
-    the target exactly, 2 drops less. by: a numeric field; the highest of a class are kept. Without it, records
+    the target exactly, 2 drops less. by: a numeric field; the highest of a class stay; without it, records
     are drawn at random. A class that the target has and the records lack cannot be made up; the note says so.
     """
 

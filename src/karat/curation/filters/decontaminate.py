@@ -24,11 +24,11 @@ LEAST = 30
 class Decontaminate:
     """Drops records that contain an item of a test file, or are one in other words.
 
-    against: the file of test records. kinds: joined by +: exact (the same text, up to case, spaces and stops),
+    against: the file of test records. kinds: joined by +: exact (the same text up to case, spaces, stops),
     ngram (at least `overlap` of an item's n-grams), near (rare words shared, weighted Jaccard), semantic
-    (cosine of embeddings). n: words of an n-gram, 8 or 13 are usual; items of 5 words up to n are sought whole.
-    overlap: the share of an item's n-grams. rate: false alarms of near and of semantic among records of the
-    test set's domain; their bounds are what that share of test items exceeds toward its nearest other item.
+    (cosine of embeddings). n: words of an n-gram, 8 or 13 are usual; shorter items, from 5 words on,
+    are sought whole. overlap: the share of an item's n-grams. rate: false alarms of near and of semantic in
+    records of the test set's domain; the bounds are what that share of test items exceeds toward another.
     encoder: for semantic. field, test_field: compare these fields and not the whole text.
     Source: Brown et al. 2020, appendix C (n-grams); Yang et al. 2023 (rephrased items).
     """
@@ -77,7 +77,7 @@ class Decontaminate:
         kept[list(reasons)] = False
         rate = ""
         if {"near", "semantic"} & set(self.kinds):
-            rate = f"; near and semantic each raise {self.rate:.1%} false alarms in texts of the test set's domain"
+            rate = f"; near and semantic: {self.rate:.1%} false alarms each in texts of the test set's domain"
         note = f"against {len(items):,} test items: {', '.join(notes)}{rate}"
         return Verdicts(kept, reasons, note)
 

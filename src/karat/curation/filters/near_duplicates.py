@@ -29,7 +29,8 @@ class NearDuplicates:
     auto, which is exact until there are too many candidates. keep: which one of a cluster stays: first,
     longest (characters) or best (highest `by`). by: a numeric field, for keep=best. clusters: star (each
     dropped record is alike to the kept one; no two kept ones are) or component (chains count too).
-    tokens: word, whitespace or character. field: compare this field and not the whole text. Letters' case, spaces and sentence marks never count.
+    tokens: word, whitespace or character. field: compare this field and not the whole text.
+    Case, spaces and sentence marks never count.
     """
 
     threshold: float = 0.8
@@ -50,7 +51,7 @@ class NearDuplicates:
             raise ValueError(f"n is {self.n}, but a shingle has 1 word at least; 5 is usual")
 
     def judge(self, records: Records, reference: Records | None = None) -> Verdicts:
-        """Judge each record; the reason names the coefficient, the bound and the record that stands for it."""
+        """Judge each record; the reason names the coefficient, the bound and the record that stays."""
         order = preference(records, self.keep, self.by, "filter 'near_duplicates'")
         sets, number = self._classes(records)
         # The most wanted record of each class of copies stands for the class: the last one written.

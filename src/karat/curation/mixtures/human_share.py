@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from karat.curation.base import Mixed
+from karat.curation.lexis import lexical_note
 from karat.errors import BadSetting, NotEnoughData
 from karat.records import Records
 
@@ -60,4 +61,8 @@ class HumanShare:
             reason,
         )
         note = f"{human:,} human records added to {synthetic:,} synthetic ones"
-        return Mixed(both.take(np.argsort(places, kind="stable")), left, note)
+        order = np.argsort(places, kind="stable")
+        mixed = both.take(order)
+        names = ["synthetic" if place < synthetic else "human" for place in order.tolist()]
+        words = lexical_note(mixed.texts(), names, seed=seed)
+        return Mixed(mixed, left, "; ".join(filter(None, (note, words))))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from karat.curation.base import Mixed, sources
+from karat.curation.lexis import lexical_note
 from karat.errors import NotEnoughData
 from karat.records import Records
 
@@ -59,7 +60,9 @@ class Uniform:
             for p in range(len(candidate))
             if p not in taken
         }
-        return Mixed(candidate.take(chosen), left, f"drawn from {shares}")
+        mixed = candidate.take(chosen)
+        words = lexical_note(mixed.texts(), [of[p] for p in chosen], seed=seed)
+        return Mixed(mixed, left, "; ".join(filter(None, (f"drawn from {shares}", words))))
 
     def _by_item(self, candidate: Records, rng: np.random.Generator) -> list[int]:
         items: dict[str, list[int]] = {}
