@@ -23,7 +23,7 @@ from karat.records import Records
 from karat.runs import Run
 from karat.training.base import Predictions
 from karat.valuation.curves import grid
-from karat.valuation.stage import saw_human
+from karat.valuation.saw import saw_human, seen
 
 LABELS = ("a", "b", "c")
 
@@ -95,7 +95,9 @@ def test_copies_of_human_records_are_worth_themselves() -> None:
     assert found.equivalence.rate == pytest.approx(1.0, rel=0.2)
     low, high = found.equivalence.interval
     assert low is not None and high is not None and low < 500 < high
-    assert {"copied_human": 500} == {w.code: len(w.records) for w in found.warnings}
+    assert {"generator_saw_unknown": 0, "copied_human": 500} == {
+        w.code: len(w.records) for w in found.warnings
+    }
     # adding copies of what is there already gives nothing
     assert 0.0 == found.marginal[-1].difference and "unclear" == found.marginal[-1].verdict
 
@@ -226,14 +228,34 @@ def test_leaks_are_left_out_on_both_sides_or_refused() -> None:
 
 
 def test_what_the_generator_saw_is_read_from_the_lineage() -> None:
-    """yes by fingerprint or by a parent's id, no where other data is recorded, unknown without a record."""
+    """yes by fingerprint, part by some parents, no where other data is recorded, unknown without a record."""
     synthetic = about(10, seed=3, name="s")
     assert "unknown" == saw_human(synthetic, [HUMAN])
     assert "no" == saw_human(synthetic.with_lineage(generator_saw=["0123456789abcdef"]), [HUMAN])
     assert "no" == saw_human(synthetic.with_lineage(generator_saw=[[]] * 10), [HUMAN])
     assert "yes" == saw_human(synthetic.with_lineage(generator_saw=[HUMAN.fingerprint]), [HUMAN])
     shown = synthetic.with_lineage(generator_saw=[[]] * 10, parents=[[], ["h7"], *[[]] * 8])
-    assert "yes" == saw_human(shown, [HUMAN])
+    assert "part" == saw_human(shown, [HUMAN])
+    all_of_them = synthetic.with_lineage(parents=[HUMAN.ids[k::10] for k in range(10)])
+    assert "yes" == saw_human(all_of_them, [HUMAN])
+
+
+def test_copied_texts_tell_of_a_part_that_no_fingerprint_names() -> None:
+    """A generator that saw a part, or a superset, of the human data: another fingerprint, but its texts."""
+    long = [
+        {"id": f"h{i}", "text": f"t{i} " + "one two three four five six seven", "label": "a"}
+        for i in range(50)
+    ]
+    human = records.from_rows(long)
+    copied = records.from_rows([*long[:5], *({"text": f"own words {i}", "label": "a"} for i in range(20))])
+    copied = copied.with_lineage(generator_saw=["0123456789abcdef"])
+    found = seen(copied, [human])
+    assert ("part", 0.1) == (found.verdict, found.share)
+    assert "5 stand there word by word" in found.why
+    short = records.from_rows([{"text": "one two", "label": "a"}]).with_lineage(
+        generator_saw=["0123456789abcdef"]
+    )
+    assert "no" == seen(short, [records.from_rows([{"text": "one two", "label": "a"}] * 3)]).verdict
 
 
 def test_a_generator_that_saw_the_data_gives_no_exchange_rate() -> None:

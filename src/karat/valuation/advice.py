@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from karat.valuation.equivalence import Equivalence, Marginal
+from karat.valuation.joint import Joint
 
 
 def firmness(found: Equivalence) -> str:
@@ -55,19 +56,40 @@ def gain_sentence(gains: Sequence[Marginal], turn: float | None) -> str:
 
 
 def advise(found: Equivalence, gains: Sequence[Marginal], turn: float | None, saw: str) -> str:
-    """Return the advice: what it is worth, when to use it, how sure that is."""
-    parts = [worth_sentence(found), gain_sentence(gains, turn)]
+    """Return the advice in one sentence: what the set is worth, when to use it, and how sure that is."""
+    parts = [worth_sentence(found), _lower(gain_sentence(gains, turn))]
     if saw == "yes":
         parts.append(
-            "But the generator has seen this human data, so this is no exchange rate: part of the worth is "
-            "human data passed on, and only human data that it has not seen can tell how much."
+            "but the generator has seen this human data, so this is no exchange rate: part of the worth is "
+            "human data passed on"
         )
+    elif saw == "part":
+        parts.append("but the generator has seen some of this human data, so the true rate is lower")
     sure = {
-        "firm": "The worth is firm (its interval spans less than a factor of 2).",
-        "fair": "The worth is fairly sure (its interval spans less than a factor of 5).",
-        "rough": "The worth is rough: more test records, seeds or human records would narrow it.",
+        "firm": "firm: the interval of the worth spans less than a factor of 2",
+        "fair": "fair: the interval of the worth spans less than a factor of 5",
+        "rough": "rough: more test records, seeds or human records would narrow the worth",
     }
-    return " ".join([*parts, sure[firmness(found)]])
+    return "; ".join(part.rstrip(".") for part in parts) + f" (confidence {sure[firmness(found)]})."
+
+
+def law_sentence(found: Joint) -> str:
+    """Say what the joint law tells of the exchange rate and of adding more."""
+    if found.eta is None or found.interval is None:
+        return f"No joint law of human and synthetic records: {found.refused}."
+    low, high = found.interval
+    text = (
+        f"By one law of all {found.runs} sets a synthetic record replaces {_rate(found.eta)} human ones "
+        f"(95 %: {_rate(low)} to {_rate(high)}; it explains {found.explained or 0:.1%} of the scores)"
+    )
+    stop = [row.human for row in found.stop if row.verdict == "stop adding here"]
+    if stop:
+        text += f"; with {min(stop):,} or more human records stop adding them"
+    return text + "."
+
+
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]
 
 
 def _rate(rate: float) -> str:

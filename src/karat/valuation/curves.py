@@ -6,18 +6,40 @@ The shuffle is plain, not stratified by label: a small human set may lack a rare
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.records import Records
+from karat import registry
+from karat.errors import NotEnoughData
+from karat.records import Records, from_table
+from karat.training import grid as trainings
 from karat.training import scores as scoring
-from karat.training.base import Indices, Predictions, Prepared, Progress, prepared
-from karat.training.scores import Outcome
+from karat.training.base import (
+    Answers,
+    Indices,
+    Kind,
+    Predictions,
+    Prepared,
+    Progress,
+    Tagged,
+    Weighed,
+    Written,
+    gold_labels,
+    inputs,
+    kind_of,
+    prepared,
+)
+from karat.training.rating import most_common
+from karat.training.scores import Scored
+from karat.training.tallies import Tally
+from karat.valuation.cells import pack, unpack
 
 Floats = NDArray[np.float64]
 Arm = Literal["human", "synthetic", "mixed"]
@@ -44,14 +66,20 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What every model said of the test records."""
+    """What every model said of the test records, and what is said without any record (`nothing`)."""
 
-    classes: tuple[str, ...]
-    gold: Indices
+    metric: str
     seeds: int
-    said: dict[Fit, Outcome] = field(repr=False)
+    said: dict[Fit, Scored] = field(repr=False)
+    nothing: Scored = field(repr=False)
+    failed: dict[Fit, str] = field(default_factory=dict)
+    """why a model could not be trained"""
 
-    def of(self, arm: Arm, human: int, synthetic: int) -> list[Outcome]:
+    def has(self, arm: Arm, human: int, synthetic: int) -> bool:
+        """Tell whether the models of one size were trained with every seed."""
+        return all(Fit(arm, human, synthetic, seed) in self.said for seed in range(self.seeds))
+
+    def of(self, arm: Arm, human: int, synthetic: int) -> list[Scored]:
         """Return the outcomes of one size, a seed each."""
         return [self.said[Fit(arm, human, synthetic, seed)] for seed in range(self.seeds)]
 
@@ -74,8 +102,12 @@ def plan(
     sizes: Sequence[int],
     parts: Sequence[int],
     added_to: Sequence[int],
+    shares: Sequence[int] = (),
 ) -> tuple[Fit, ...]:
-    """Return all models to train: `sizes` of human, `parts` of synthetic, all synthetic `added_to` human."""
+    """Return all models to train: `sizes` of human, `parts` of synthetic, all synthetic `added_to` human.
+
+    shares: numbers of synthetic records that are added to the same human ones, beside all of them.
+    """
     found: dict[Fit, None] = {}
     for seed in range(seeds):
         for size in sorted({*sizes, *(n for n in added_to if n)}):
@@ -83,8 +115,8 @@ def plan(
         for part in parts:
             found[Fit("synthetic", 0, part, seed)] = None
         for size in added_to:
-            if size:
-                found[Fit("mixed", size, synthetic, seed)] = None
+            for part in (*shares, synthetic) if size else ():
+                found[Fit("mixed", size, part, seed)] = None
     assert all(fit.human <= human and fit.synthetic <= synthetic for fit in found)
     return tuple(found)
 
@@ -98,30 +130,144 @@ def run(
     trainer: Any,
     seeds: int,
     seed: int,
+    metric: str = "",
     executor: Any = None,
+    cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Outcomes:
-    """Train every model and return what it says of the test records."""
+    """Train every model and return what it says of the test records; finished ones are kept in `cache`.
+
+    metric: the score that decides; empty takes that of the kind of answers. A model that cannot be trained
+    (too few records, for example) is noted as failed.
+    """
     pool = _pool(human, synthetic, test)
-    gold = [str(label) for label in test.labels() or ()]
-    classes = tuple(sorted({str(label) for label in pool.labels() or ()}))
-    test_rows = np.arange(len(human) + len(synthetic), len(pool))
-    reader = prepared(trainer, pool)
+    labelled = kind_of(pool) == "labels"
+    shuffles = Shuffles(len(human), len(synthetic), seeds, seed)
+    bench = Bench(
+        prepared(trainer, pool),
+        np.arange(len(human) + len(synthetic), len(pool)),
+        shuffles,
+        tuple(gold_labels(test, "test")) if labelled else (),
+        tuple(sorted(set(gold_labels(pool)))) if labelled else (),
+        test.datatype,
+        metric,
+    )
     once = bool(getattr(trainer, "deterministic", False))
     # Where seed and order do not matter, the whole of a side is one set, whatever the seed.
     twins = {fit: _first_twin(fit, len(human), len(synthetic)) if once else fit for fit in fits}
-    todo = sorted(set(twins.values()), key=lambda fit: -(fit.human + fit.synthetic))
-    shuffles = Shuffles(len(human), len(synthetic), seeds, seed)
-    work = partial(_train_some, reader, test_rows, shuffles, tuple(gold), classes)
-    chunks = _chunks(todo, getattr(executor, "workers", 1) if executor else 1)
-    results = executor.map(work, chunks) if executor else map(work, chunks)
-    said: dict[Fit, Outcome] = {}
-    for chunk, outcomes in zip(chunks, results):
-        said.update(zip(chunk, outcomes))
-        if progress:
-            progress("value", len(said), len(todo))
-    truth = next(iter(said.values())).gold
-    return Outcomes(classes, truth, seeds, {fit: said[twin] for fit, twin in twins.items()})
+    todo = list(dict.fromkeys(twins.values()))
+    made = registry.signature(trainer, metric=metric or "auto", seed=seed)
+    print_ = f"{made}|{_print(human)}|{_print(synthetic)}|{_print(test)}"
+    results = trainings.run(
+        partial(train_one, bench),
+        todo,
+        key=lambda fit: f"{print_}|{fit.human}|{fit.synthetic}|{fit.seed}",
+        weigh=lambda fit: 200.0 + fit.human + fit.synthetic,
+        executor=executor,
+        cache=cache,
+        pack=_pack,
+        unpack=_unpack,
+        lenient=True,
+        progress=progress,
+        name="value",
+    )
+    found = dict(zip(todo, results))
+    said: dict[Fit, Scored] = {}
+    failed: dict[Fit, str] = {}
+    for fit, twin in twins.items():
+        result = found[twin]
+        if isinstance(result, trainings.Failed):
+            failed[fit] = result.reason
+        else:
+            said[fit] = result
+    if not said:
+        raise NotEnoughData(f"no model could be trained: {next(iter(failed.values()))}")
+    decided = _metric(next(iter(said.values())), metric)
+    return Outcomes(
+        decided, seeds, said, _nothing(decided, bench, next(iter(said.values())), human, test), failed
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What all models share: the pool as the trainer reads it, and how answers are scored."""
+
+    reader: Prepared
+    test: Indices
+    shuffles: Shuffles
+    gold: tuple[str, ...]
+    """of the test records; empty where records have no label"""
+    classes: tuple[str, ...]
+    datatype: str
+    metric: str
+
+
+def train_one(bench: Bench, fit: Fit) -> Scored:
+    """Train one model and score what it says; runs in a worker."""
+    rows = bench.shuffles.rows(fit)
+    said: Answers = bench.reader.fit_predict(rows, bench.test, seed=bench.shuffles.seed + fit.seed)
+    if isinstance(said, Predictions):
+        scoring.check_metric(bench.metric or "macro_f1", "labels")
+        return scoring.outcome(said, bench.gold, bench.classes)
+    kind: Kind = (
+        "tags" if isinstance(said, Tagged) else "texts" if isinstance(said, Written) else "likelihoods"
+    )
+    name = bench.metric or scoring.default_metric(kind, bench.datatype)
+    scoring.check_metric(name, kind)
+    found = scoring.outcome(said, metrics=(name,))
+    assert isinstance(found, Tally)
+    return Tally({name: found.statistics[name]})  # a corpus has many statistics, and there are many models
+
+
+def _metric(said: Scored, asked: str) -> str:
+    return next(iter(said.statistics)) if isinstance(said, Tally) else asked or "macro_f1"
+
+
+def _nothing(metric: str, bench: Bench, said: Scored, human: Records, test: Records) -> Scored:
+    """Return what is said without any record.
+
+    The most common human label, each equally likely; of several labels those that most human records have;
+    the source itself; every byte equally likely.
+    """
+    if not isinstance(said, Tally):
+        constant = scoring.constant(bench.gold, most_common(gold_labels(human)), bench.classes)
+        return replace(constant, surprise=np.full(len(bench.gold), np.log(len(bench.classes))))
+    ids = tuple(test.ids)
+    answers: Answers
+    if bench.gold:
+        gold, known = _several(test), _several(human)
+        classes = tuple(sorted({name for row in (*gold, *known) for name in row}))
+        shares = np.array([np.mean([name in row for row in known]) for name in classes])
+        answers = Tagged(ids, classes, np.tile(shares, (len(ids), 1)), gold)
+    elif bench.datatype in ("translation", "instruction"):
+        given = tuple(inputs(test))
+        right = test.column("target" if bench.datatype == "translation" else "completion")
+        answers = Written(ids, given, tuple(map(str, right)), given)
+    else:
+        sizes = np.array([len(text.encode("utf-8", "replace")) for text in test.texts()], dtype=np.int64)
+        answers = Weighed(ids, sizes * np.log(256.0), sizes, sizes)
+    return scoring.outcome(answers, metrics=(metric,))
+
+
+def _several(records: Records) -> tuple[tuple[str, ...], ...]:
+    """Return the labels of records that may have several."""
+    first = gold_labels(records)
+    rows = records.column("labels") if records.has("labels") else [None] * len(first)
+    return tuple(tuple(map(str, row)) if row is not None else (label,) for row, label in zip(rows, first))
+
+
+def _pack(found: Scored) -> dict[str, Any]:
+    return pack([found])
+
+
+def _unpack(packed: dict[str, Any]) -> Scored:
+    return unpack(packed)[0]
+
+
+def _print(records: Records) -> str:
+    """Return what tells a set from every other one; ids too, since they turn pairs."""
+    ids = hashlib.sha256("\0".join(records.ids).encode("utf-8", "replace")).hexdigest()[:12]
+    return f"{records.fingerprint}:{ids}"
 
 
 @dataclass(frozen=True)
@@ -149,12 +295,10 @@ class Shuffles:
 
 def _pool(human: Records, synthetic: Records, test: Records) -> Records:
     """Return the three as one, without columns that trainers do not read and that may not fit together."""
-    from karat.records import from_table
-
     sides = []
     for side in (human, synthetic, test):
         names = [name for name in ("id", "text", side.kind.label) if name and side.has(name)]
-        fields = {field for form in side.kind.forms for field in form}
+        fields = {field for form in side.kind.forms for field in form} | set(side.kind.optional)
         names += [name for name in side.table.column_names if name in fields and name not in names]
         sides.append(from_table(side.table.select([*names, "lineage"]), side.datatype, side.path))
     return sides[0].concat(*sides[1:])
@@ -165,39 +309,7 @@ def _first_twin(fit: Fit, human: int, synthetic: int) -> Fit:
     return Fit(fit.arm, fit.human, fit.synthetic, 0) if whole else fit
 
 
-def _chunks(todo: Sequence[Fit], workers: int) -> list[list[Fit]]:
-    """Return the models in chunks of about equal work; one each where all run in this process."""
-    if workers == 1:
-        return [[fit] for fit in todo]
-    import os
-
-    count = min(len(todo), 4 * (workers or os.cpu_count() or 1))
-    chunks: list[list[Fit]] = [[] for _ in range(count)]
-    loads = [0.0] * count
-    for fit in todo:  # the largest come first
-        at = loads.index(min(loads))
-        chunks[at].append(fit)
-        loads[at] += 200 + fit.human + fit.synthetic
-    return chunks
-
-
-def _train_some(
-    reader: Prepared,
-    test_rows: Indices,
-    shuffles: Shuffles,
-    gold: tuple[str, ...],
-    classes: tuple[str, ...],
-    fits: list[Fit],
-) -> list[Outcome]:
-    """Train some models; runs in a worker."""
-    found = []
-    for fit in fits:
-        said: Predictions = reader.fit_predict(shuffles.rows(fit), test_rows, seed=shuffles.seed + fit.seed)
-        found.append(scoring.outcome(said, gold, classes))
-    return found
-
-
-def scored(metric: str, found: Sequence[Outcome], weights: scoring.Weights | None = None) -> Floats:
+def scored(metric: str, found: Sequence[Scored], weights: scoring.Weights | None = None) -> Floats:
     """Return scores [trials, models] so that more is better (log loss with its sign turned)."""
     sign = 1.0 if scoring.METRICS[metric] else -1.0
     return np.stack([sign * scoring.measure(metric, each, weights) for each in found], axis=1)

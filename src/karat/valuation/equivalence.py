@@ -103,10 +103,11 @@ def reach(sizes: Sequence[int], curves: Floats, targets: Floats) -> Floats:
     return found
 
 
-def resample_seeds(scores: Floats, *, rng: np.random.Generator) -> Floats:
+def resample_seeds(scores: Floats, *, rng: np.random.Generator, wide: bool = False) -> Floats:
     """Return the mean over resampled seeds of scores [trials, sizes, seeds] as [trials, sizes].
 
-    All sizes share the drawn seeds, because their sets are nested.
+    All sizes share the drawn seeds, because their sets are nested. wide: as Student's t is wider than the
+    normal curve, because few seeds tell their own spread badly.
     """
     trials, _, seeds = scores.shape
     mean = scores.mean(axis=2)
@@ -114,7 +115,10 @@ def resample_seeds(scores: Floats, *, rng: np.random.Generator) -> Floats:
         return np.asarray(mean)
     drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=trials) / seeds
     moved = np.einsum("tns,ts->tn", scores, drawn)
-    return np.asarray(mean + (moved - mean) * np.sqrt(seeds / (seeds - 1)))
+    factor = np.full((trials, 1), np.sqrt(seeds / (seeds - 1)))
+    if wide:
+        factor *= np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, (trials, 1)))
+    return np.asarray(mean + (moved - mean) * factor)
 
 
 def draw_noise(parts: Floats, factor: float, trials: int, *, rng: np.random.Generator) -> Floats:
@@ -166,7 +170,7 @@ def equivalence(
 
 @dataclass(frozen=True)
 class Marginal:
-    """What adding the whole synthetic set to some human records does."""
+    """What adding the synthetic set, or a part of it, to some human records does."""
 
     human: int
     without: float
@@ -176,11 +180,14 @@ class Marginal:
     interval: tuple[float, float]
     verdict: str
     """helps, hurts or unclear"""
+    synthetic: int = 0
+    """how many synthetic records were added"""
 
     def to_json(self) -> dict[str, Any]:
         """Return one entry of `marginal`."""
         return {
             "human": self.human,
+            "synthetic": self.synthetic,
             "without": self.without,
             "with": self.with_synthetic,
             "difference": self.difference,
@@ -190,12 +197,47 @@ class Marginal:
 
 
 def marginal(
-    human: int, without: float, together: float, difference: float, draws: Floats, *, level: float = 0.95
+    human: int,
+    without: float,
+    together: float,
+    difference: float,
+    draws: Floats,
+    *,
+    synthetic: int = 0,
+    level: float = 0.95,
 ) -> Marginal:
     """Return the gain and its paired interval; `draws` are resamples of the gain, more being better."""
     low, high = (float(q) for q in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
     verdict = "helps" if low > 0 else "hurts" if high < 0 else "unclear"
-    return Marginal(human, without, together, difference, (low, high), verdict)
+    return Marginal(human, without, together, difference, (low, high), verdict, synthetic)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """At how many human records the gain falls to zero for good."""
+
+    value: float | None
+    """None where it does not, up to all human records"""
+    interval: tuple[float, float | None]
+    """None at the upper end: beyond all human records"""
+    probability: float
+    """share of the resamples in which the gain is used up before the end"""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `karat value --json` prints under `turning_point`."""
+        return {"value": self.value, "interval": list(self.interval), "probability": self.probability}
+
+
+def turn(found: Sequence[Marginal], draws: Floats, *, level: float = 0.95) -> Turn:
+    """Return the turning point and its interval; draws [trials, sizes] resample the gains together."""
+    sizes = [row.human for row in found]
+    points = [_turn(sizes, row) for row in draws.tolist()]
+    known = np.array([np.inf if point is None else point for point in points])
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2], method="nearest").tolist()
+    first = float(sizes[-1]) if np.isinf(low) else low
+    return Turn(
+        turning_point(found), (first, None if np.isinf(high) else high), float(np.isfinite(known).mean())
+    )
 
 
 def turning_point(found: Sequence[Marginal]) -> float | None:
@@ -203,7 +245,10 @@ def turning_point(found: Sequence[Marginal]) -> float | None:
 
     Read between two sizes on log(1 + size). Only a sign change that no later size takes back counts.
     """
-    gains = [row.difference for row in found]
+    return _turn([row.human for row in found], [row.difference for row in found])
+
+
+def _turn(sizes: Sequence[int], gains: Sequence[float]) -> float | None:
     if not gains or gains[-1] > 0:
         return None
     last = len(gains) - 1
@@ -211,7 +256,7 @@ def turning_point(found: Sequence[Marginal]) -> float | None:
         last -= 1
     if last == 0:
         return 0.0
-    low, high = np.log1p(found[last - 1].human), np.log1p(found[last].human)
+    low, high = np.log1p(sizes[last - 1]), np.log1p(sizes[last])
     share = gains[last - 1] / (gains[last - 1] - gains[last])
     return float(np.expm1(low + share * (high - low)))
 

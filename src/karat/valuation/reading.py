@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from karat.errors import NotEnoughData
 from karat.training import scores as scoring
-from karat.training.scores import Outcome
+from karat.training.scores import Scored
 from karat.valuation import equivalence as worth
+from karat.valuation import joint
 from karat.valuation.curves import Arm, Outcomes, scored
-from karat.valuation.equivalence import Equivalence, Marginal
+from karat.valuation.equivalence import Equivalence, Marginal, Turn
 
 Floats = NDArray[np.float64]
 Point = tuple[int, float, float, float]
@@ -47,6 +49,8 @@ class Reading:
     mixed: Side
     none: Side
     """the constant answer, which is what no record at all gives"""
+    parts: dict[int, Side]
+    """number of synthetic records -> their scores, added to human ones"""
     seed: int
 
     @property
@@ -56,7 +60,7 @@ class Reading:
 
     @property
     def chance(self) -> float:
-        """The score of always giving the most common human label."""
+        """The score of what is said without any record: the most common human label, the source itself ..."""
         return float(self.sign * self.none.point[0, 0])
 
     def equivalence(self) -> Equivalence:
@@ -83,17 +87,86 @@ class Reading:
 
     def marginal(self) -> tuple[Marginal, ...]:
         """Return what adding all synthetic records to some human ones does, on the same draws and seeds."""
+        return self._gains(self.mixed, self.synthetic.sizes[-1])[0]
+
+    def marginal_parts(self) -> tuple[Marginal, ...]:
+        """Return the same for parts of the synthetic set, the smallest first."""
+        return tuple(row for n, side in sorted(self.parts.items()) for row in self._gains(side, n)[0])
+
+    def turn(self) -> Turn:
+        """Return at how many human records the gain of all synthetic ones is used up, with its interval."""
+        rows, draws = self._gains(self.mixed, self.synthetic.sizes[-1])
+        return worth.turn(rows, draws)
+
+    def last_gain(self) -> tuple[float, Floats]:
+        """Return the gain of all synthetic records beside all human ones, and its resamples."""
+        rows, draws = self._gains(self.mixed, self.synthetic.sizes[-1])
+        return self.sign * (rows[-1].with_synthetic - rows[-1].without), draws[:, -1]
+
+    def curve(self, side: Side) -> tuple[tuple[int, ...], Floats, Floats]:
+        """Return the sizes, mean scores and resamples of one side, with the draw of its records."""
+        rng = np.random.default_rng([self.seed, 0xC0])
+        drawn = worth.resample_seeds(side.draws, rng=rng)
+        drawn += worth.draw_noise(*_half(side), len(drawn), rng=rng)[:, None]
+        return side.sizes, side.point.mean(axis=1), drawn
+
+    def _gains(self, mixed: Side, records: int) -> tuple[tuple[Marginal, ...], Floats]:
+        """Return the gains of one side of mixed sets, and their resamples [trials, sizes]."""
         rng = np.random.default_rng([self.seed, 0xA7])
-        found = []
-        for k, size in enumerate(self.mixed.sizes):
-            alone, at = (self.human, self.human.sizes.index(size)) if size else (self.none, 0)
-            gain = self.mixed.draws[:, [k], :] - alone.draws[:, [at], :]
-            without, together = float(alone.point[at].mean()), float(self.mixed.point[k].mean())
-            draws = worth.resample_seeds(gain, rng=rng)[:, 0]
-            found.append(
-                worth.marginal(size, self.sign * without, self.sign * together, together - without, draws)
+        at = [self.human.sizes.index(size) if size else -1 for size in mixed.sizes]
+        alone = [self.human if k >= 0 else self.none for k in at]
+        without = np.array([side.point[max(k, 0)].mean() for side, k in zip(alone, at)])
+        base = np.stack([side.draws[:, max(k, 0), :] for side, k in zip(alone, at)], axis=1)
+        draws = worth.resample_seeds(mixed.draws - base, rng=rng)
+        together = mixed.point.mean(axis=1)
+        rows = tuple(
+            worth.marginal(
+                size,
+                self.sign * float(without[k]),
+                self.sign * float(together[k]),
+                float(together[k] - without[k]),
+                draws[:, k],
+                synthetic=records,
             )
-        return tuple(found)
+            for k, size in enumerate(mixed.sizes)
+        )
+        return rows, draws
+
+    def joint(self, trials: int) -> joint.Joint:
+        """Fit one law to all sets that were trained on; `trials` resamples give its intervals.
+
+        Resampled are test records, seeds, and the draw of both sets: each moves a run by its share of the
+        records. Left out are runs that are not better than no record at all, since the law has no such floor.
+        """
+        total = self.synthetic.sizes[-1]
+        sides = [(self.human, None), (self.synthetic, 0), (self.mixed, total)]
+        sides += [(side, n) for n, side in self.parts.items()]
+        runs: dict[tuple[int, int], tuple[Floats, Floats]] = {}
+        for side, n in sides:
+            for k, size in enumerate(side.sizes):
+                pair = (0, size) if n == 0 else (size, n or 0)
+                if sum(pair):
+                    runs[pair] = side.point[k], side.draws[:, k]
+        chosen = np.linspace(0, len(self.none.draws) - 1, min(trials, len(self.none.draws))).astype(int)
+        rng = np.random.default_rng([self.seed, 0x10])
+        scores = np.stack([draws[chosen] for _, draws in runs.values()], axis=1)
+        moved = worth.resample_seeds(scores, rng=rng, wide=True)
+        share = np.array([s / (r + s) for r, s in runs])
+        moved += worth.draw_noise(*_half(self.human), len(chosen), rng=rng)[:, None] * (1 - share)
+        moved += worth.draw_noise(*_half(self.synthetic), len(chosen), rng=rng)[:, None] * share
+        above = np.quantile(moved - self.none.draws[chosen][:, 0, :1], 0.025, axis=0) > 0
+        pairs = [pair for pair, keep in zip(runs, above.tolist()) if keep]
+        mean = np.array([point.mean() for point, _ in runs.values()])[above]
+        if len(pairs) < 2:
+            reason = "hardly any set that was trained on is better than no record at all"
+            return joint.Joint(len(pairs), None, None, None, None, None, refused=reason)
+        return joint.fit(
+            [r for r, _ in pairs],
+            [s for _, s in pairs],
+            -mean,
+            -moved[:, above],
+            at=[(size, total) for size in self.mixed.sizes if size],
+        )
 
     def points(self) -> tuple[tuple[Point, ...], tuple[Point, ...], tuple[Point, ...]]:
         """Return the curves of human, synthetic and mixed records."""
@@ -107,63 +180,69 @@ class Reading:
 
 def read(
     found: Outcomes,
-    metric: str,
     *,
     human: Sequence[int],
     synthetic: Sequence[int],
     added: Sequence[int],
-    common: str,
     texts: Sequence[str],
     trials: int,
     seed: int,
+    shares: Sequence[int] = (),
 ) -> Reading:
     """Score all models on the test records and on resamples of them.
 
     human, synthetic: the sizes of the curves; added: the numbers of human records that all synthetic ones
-    were added to; common: the most common human label; texts: of the test records.
+    were added to, and `shares` of them; texts: of the test records. Sizes at which a model could not be
+    trained are left out. Raises NotEnoughData where too little is left.
     """
     total = synthetic[-1]
-    arms: list[tuple[Arm, int, int]] = [("human", n, 0) for n in human]
-    arms += [("synthetic", 0, n) for n in synthetic]
-    arms += [("mixed", n, total) if n else ("synthetic", 0, total) for n in added]
-    models: list[Outcome] = []
+    human = [n for n in human if found.has("human", n, 0)]
+    synthetic = [n for n in synthetic if found.has("synthetic", 0, n)]
+    if len(human) < 2 or not synthetic or synthetic[-1] != total:
+        raise NotEnoughData(
+            "too few models could be trained for a worth: " + next(iter(found.failed.values()), "no sizes")
+        )
+
+    def able(part: int, *, zero: bool) -> list[int]:
+        known = [n for n in added if n and n in human and found.has("mixed", n, part)]
+        return [0, *known] if zero and 0 in added else known
+
+    arms: list[tuple[str, list[tuple[Arm, int, int]]]] = [
+        ("human", [("human", n, 0) for n in human]),
+        ("synthetic", [("synthetic", 0, n) for n in synthetic]),
+        ("mixed", [("mixed", n, total) if n else ("synthetic", 0, total) for n in able(total, zero=True)]),
+    ]
+    arms += [(str(part), [("mixed", n, part) for n in able(part, zero=False)]) for part in shares]
+    models: list[Scored] = []
     place: dict[int, int] = {}
-    table = []  # for each arm and seed the column of its model; twins share one
-    for arm, h, s in arms:
-        row = []
-        for outcome in found.of(arm, h, s):
-            if id(outcome) not in place:
-                place[id(outcome)] = len(models)
-                models.append(outcome)
-            row.append(place[id(outcome)])
-        table.append(row)
-    gold = tuple(found.classes[i] for i in found.gold.tolist())
-    constant = _constant(gold, common, found.classes)
-    table.append([len(models)] * found.seeds)
-    models.append(constant)
-    columns = np.array(table)
-    point = scored(metric, models)[0]
-    draws = scoring.resampled(lambda weights: scored(metric, models, weights), texts, trials, seed=seed)
 
-    def side(sizes: Sequence[int], start: int) -> Side:
-        at = columns[start : start + len(sizes)]
-        return Side(tuple(sizes), point[at], draws[:, at])
+    def column(outcome: Scored) -> int:  # twins share one
+        if id(outcome) not in place:
+            place[id(outcome)] = len(models)
+            models.append(outcome)
+        return place[id(outcome)]
 
-    starts = np.cumsum([0, len(human), len(synthetic), len(added)]).tolist()
+    columns = {
+        name: np.array([[column(one) for one in found.of(*size)] for size in sizes]).reshape(-1, found.seeds)
+        for name, sizes in arms
+    }
+    none = np.full((1, found.seeds), column(found.nothing))
+    point = scored(found.metric, models)[0]
+    draws = scoring.resampled(lambda weights: scored(found.metric, models, weights), texts, trials, seed=seed)
+
+    def side(name: str, at: int) -> Side:
+        sizes = tuple(size[at] for size in dict(arms)[name])
+        return Side(sizes, point[columns[name]], draws[:, columns[name]])
+
     return Reading(
-        metric,
-        side(human, starts[0]),
-        side(synthetic, starts[1]),
-        side(added, starts[2]),
-        side([0], starts[3]),
+        found.metric,
+        side("human", 1),
+        side("synthetic", 2),
+        side("mixed", 1),
+        Side((0,), point[none], draws[:, none]),
+        {part: side(str(part), 1) for part in shares if len(columns[str(part)])},
         seed,
     )
-
-
-def _constant(gold: Sequence[str], common: str, classes: Sequence[str]) -> Outcome:
-    said = scoring.constant(gold, common, classes)
-    # for log loss: without a record every label is as likely as any other
-    return replace(said, surprise=np.full(len(gold), np.log(len(classes))))
 
 
 def _half(side: Side) -> tuple[Floats, float]:

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from karat import registry
-from karat.blocks import Block, Chart, Column, Headline, Line, Note, Section, Table
+from karat.blocks import Section
 from karat.curation.base import normalised
-from karat.errors import BadSetting, InputError, NotEnoughData, did_you_mean
+from karat.errors import BadSetting, InputError, NotEnoughData
 from karat.records import Records
 from karat.training import scores as scoring
-from karat.training.base import Progress, gold_labels
+from karat.training.base import Kind, Progress, gold_labels, inputs, kind_of
 from karat.training.leakage import Leakage, guard
-from karat.training.stage import Warned, most_common
-from karat.valuation import curves, equivalence, reading
-from karat.valuation.advice import advise, worth_sentence
-from karat.valuation.equivalence import Equivalence, Marginal
+from karat.training.stage import Warned, check
+from karat.valuation import costs, curves, reading
+from karat.valuation.advice import advise, law_sentence, worth_sentence
+from karat.valuation.costs import Cost
+from karat.valuation.equivalence import Equivalence, Marginal, Turn
+from karat.valuation.joint import Joint
+from karat.valuation.saw import Seen, seen
+from karat.valuation.saw import saw_human as saw_human
+from karat.valuation.showing import section
 
 Point = tuple[int, float, float, float]
 
+_SHARES: dict[str, tuple[float, ...]] = {"small": (), "medium": (1 / 3,), "large": (0.1, 1 / 3)}
+"""parts of the synthetic set that are added to human records too"""
+_REFITS = {"small": 40, "medium": 100, "large": 300}
+"""resamples to which the joint law is fitted"""
 _TRIALS = {"small": 300, "medium": 1000, "large": 4000}
 _PARTS = {"small": "small", "medium": "small", "large": "medium"}
+_WITHOUT: dict[Kind, str] = {
+    "labels": "always giving the most common human label",
+    "tags": "the labels that most human records have",
+    "texts": "giving the source itself",
+    "likelihoods": "finding every byte equally likely",
+}
 LABEL_GAP = 0.2
 """total variation distance of label shares above which a worth may be one of balance rather than of texts"""
 
@@ -55,8 +71,15 @@ class Valued:
     chance: float
     equivalence: Equivalence
     marginal: tuple[Marginal, ...]
+    marginal_parts: tuple[Marginal, ...]
     turns_negative_at: float | None
+    turning_point: Turn
+    joint: Joint
+    cost: Cost
     generator_saw_human: str
+    """yes, part, no or unknown"""
+    generator_saw: str
+    """what that is known from"""
     advice: str
     warnings: tuple[Warned, ...] = ()
     notes: tuple[str, ...] = ()
@@ -93,7 +116,12 @@ class Valued:
             "chance": self.chance,
             "equivalence": self.equivalence.to_json(),
             "marginal": [row.to_json() for row in self.marginal],
+            "marginal_parts": [row.to_json() for row in self.marginal_parts],
             "turns_negative_at": self.turns_negative_at,
+            "turning_point": self.turning_point.to_json(),
+            "joint": self.joint.to_json(),
+            "cost": self.cost.to_json(),
+            "generator_saw": self.generator_saw,
             "generator_saw_human": self.generator_saw_human,
             "advice": self.advice,
             "warnings": [
@@ -115,11 +143,12 @@ class Valued:
         for row in self.marginal:
             low, high = row.interval
             lines.append(f"  {row.human:>8,}  {row.difference:+.3f} [{low:+.3f}, {high:+.3f}]  {row.verdict}")
+        lines += [law_sentence(self.joint), self.cost.sentence]
         return "\n".join([*lines, *(f"warning {w.code}: {w.message}" for w in self.warnings)])
 
     def __report__(self) -> tuple[Section, ...]:
         """Return the worth, the curves and the gain as blocks."""
-        return (_section(self),)
+        return (section(self),)
 
 
 def value(
@@ -128,31 +157,42 @@ def value(
     test: Records,
     *,
     trainer: Any = "linear",
-    metric: Literal["macro_f1", "accuracy", "log_loss"] = "macro_f1",
+    metric: str = "",
     seeds: int = 5,
     sizes: Sequence[int] = (),
     seed: int = 0,
     budget: Literal["small", "medium", "large"] = "medium",
+    human_price: float = 0.0,
+    wanted: float | None = None,
     allow_leakage: bool = False,
     drop_leaks: bool = True,
     executor: Any = None,
+    cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Valued:
     """Find how many human records a synthetic set is worth, by training on both.
 
     trainer: the trainer by name and settings, for example linear:C=1.
-    metric: the score that decides what is equally good.
+    metric: the score that decides what is equally good; by default macro_f1 of labels, micro_f1 of several
+        labels a record, bleu of translations, rouge_l of answers and bits_per_byte of texts.
     seeds: how many orders of the records; at least 3 for a fair interval.
     sizes: numbers of human records to train on; chosen by the budget when none are given.
     seed: of the shuffles and of resampling.
     budget: small, medium or large: how many sizes are tried and how often the test records are resampled.
+    human_price: dollars for one more human record, to say what a point of the score costs; 0 if not known.
+    wanted: a score to reach, to say what is the cheapest way to it.
     allow_leakage: keep training records that stand in the test data, and say so.
     drop_leaks: leave training records out that stand in the test data; this is the default.
+    cache: folder where each finished model's answers are kept, so that a killed study goes on.
     Raises LeakageError when records stand in both and neither was chosen.
     """
     maker = registry.make("trainers", trainer)
-    _check(metric, seeds, budget)
-    _check_labels(synthetic, human, test)
+    _check(metric, seeds, budget, kind_of(test))
+    costs.check(human_price, np.nan if wanted is None else wanted)
+    for side in (synthetic, human):
+        check(side, test, maker)
+    if kind_of(test) == "labels":
+        _check_labels(synthetic, human, test)
     asked, drop = human, drop_leaks and not allow_leakage
     human, human_leaks = guard(human, test, allow_leakage=allow_leakage, drop_leaks=drop, what="human")
     synthetic, leaks = guard(synthetic, test, allow_leakage=allow_leakage, drop_leaks=drop, what="synthetic")
@@ -161,28 +201,48 @@ def value(
             f"a worth needs at least 4 human and 2 synthetic records, but there are {len(human)} and "
             f"{len(synthetic)} (after leaks are left out); add records"
         )
-    run = partial(curves.run, trainer=maker, seeds=seeds, seed=seed, executor=executor, progress=progress)
-    study = _study(
-        synthetic, human, test, run, metric=metric, seeds=seeds, sizes=sizes, seed=seed, budget=budget
+    run = partial(
+        curves.run,
+        trainer=maker,
+        seeds=seeds,
+        seed=seed,
+        metric=metric,
+        executor=executor,
+        cache=cache,
+        progress=progress,
     )
-    worth, gains = study.equivalence(), study.marginal()
-    saw = saw_human(synthetic, (asked, human))
+    study, failed = _study(synthetic, human, test, run, seeds=seeds, sizes=sizes, seed=seed, budget=budget)
+    worth, gains, turn = study.equivalence(), study.marginal(), study.turn()
+    known = seen(synthetic, (asked, human))
+    law = study.joint(_REFITS[budget])
+    cost = costs.cost(
+        synthetic,
+        metric=study.metric,
+        sign=study.sign,
+        human_price=human_price,
+        wanted=np.nan if wanted is None else wanted,
+        human=study.curve(study.human),
+        artificial=study.curve(study.synthetic),
+        gain=study.last_gain(),
+        law=law.law,
+    )
     warnings = [
         *_leak_warnings(human_leaks, leaks),
-        *_warnings(synthetic, human, test, saw, worth, seeds),
+        *_saw_warnings(known),
+        *_warnings(synthetic, human, test, worth, seeds),
+        *_failures(failed),
     ]
-    turn = equivalence.turning_point(gains)
     return Valued(
         signature=registry.signature(
             maker,
-            metric=metric,
+            metric=study.metric,
             seeds=seeds,
             seed=seed,
             human=human.fingerprint[:8],
             synthetic=synthetic.fingerprint[:8],
             test=test.fingerprint[:8],
         ),
-        metric=metric,
+        metric=study.metric,
         trainer=registry.spec_of(maker),
         seeds=seeds,
         human_records=len(human),
@@ -192,11 +252,16 @@ def value(
         chance=study.chance,
         equivalence=worth,
         marginal=gains,
-        turns_negative_at=turn,
-        generator_saw_human=saw,
-        advice=advise(worth, gains, turn, saw),
+        marginal_parts=study.marginal_parts(),
+        turns_negative_at=turn.value,
+        turning_point=turn,
+        joint=law,
+        cost=cost,
+        generator_saw_human=known.verdict,
+        generator_saw=known.why,
+        advice=advise(worth, gains, turn.value, known.verdict),
         warnings=tuple(warnings),
-        notes=_notes(seeds, maker),
+        notes=_notes(seeds, maker, kind_of(test)),
     )
 
 
@@ -206,55 +271,41 @@ def _study(
     test: Records,
     run: Callable[..., Any],
     *,
-    metric: str,
     seeds: int,
     sizes: Sequence[int],
     seed: int,
     budget: str,
-) -> reading.Reading:
-    """Plan the fits of all curves, run them and read their scores."""
+) -> tuple[reading.Reading, dict[curves.Fit, str]]:
+    """Plan the fits of all curves, run them and read their scores; and say which could not be trained."""
     scale = _sizes(sizes, len(human), budget)
     added = (*(n for n in curves.ADDED_TO[budget] if n <= 0.85 * len(human)), len(human))
     parts = tuple(n for n in curves.grid(len(synthetic), budget, steps=_PARTS[budget]) if n >= 2)
-    fits = curves.plan(len(human), len(synthetic), seeds=seeds, sizes=scale, parts=parts, added_to=added)
-    return reading.read(
-        run(fits, human, synthetic, test),
-        metric,
+    shares = tuple(sorted({n for n in (round(len(synthetic) * x) for x in _SHARES[budget]) if n >= 10}))
+    fits = curves.plan(
+        len(human), len(synthetic), seeds=seeds, sizes=scale, parts=parts, added_to=added, shares=shares
+    )
+    found = run(fits, human, synthetic, test)
+    read = reading.read(
+        found,
         human=tuple(sorted({*scale, *(n for n in added if n)})),
         synthetic=parts,
         added=added,
-        common=most_common(gold_labels(human)),
-        texts=test.texts(),
+        shares=shares,
+        texts=inputs(test),
         trials=_TRIALS[budget],
         seed=seed,
     )
+    return read, found.failed
 
 
-def saw_human(synthetic: Records, human: Sequence[Records]) -> str:
-    """Return yes, no or unknown: was the generator trained on, or shown, this human data?
-
-    By the record of the synthetic rows: `lineage.generator_saw` holds fingerprints, `lineage.parents` ids.
-    A part of a set has another fingerprint than the set, so "no" is as good as the record.
-    """
-    saw = synthetic.lineage("generator_saw")
-    known = {side.fingerprint for side in human}
-    for side in human:
-        for entry in side.lineage("parents"):
-            known.update(entry or ())  # the fingerprint of the set that this one was cut from, if recorded
-    ids = {identity for side in human for identity in side.ids}
-    if any(known.intersection(entry or ()) for entry in saw):
-        return "yes"
-    if any(ids.intersection(entry or ()) for entry in synthetic.lineage("parents")):
-        return "yes"
-    return "unknown" if any(entry is None for entry in saw) else "no"
-
-
-def _check(metric: str, seeds: int, budget: str) -> None:
-    if metric not in scoring.METRICS:
+def _check(metric: str, seeds: int, budget: str, kind: Kind) -> None:
+    if metric == "perplexity":
         raise BadSetting(
-            f"no score named {metric!r}{did_you_mean(metric, scoring.METRICS)} "
-            f"(there are: {', '.join(scoring.METRICS)})"
+            "perplexity counts the tokens of each model's own, so that models of different records do not "
+            "compare; take bits_per_byte for texts, bleu, chrf or rouge_l for answers"
         )
+    if metric and not (kind == "labels" and metric in scoring.OF_KIND["tags"]):
+        scoring.check_metric(metric, kind)
     if seeds < 1:
         raise BadSetting(f"seeds is {seeds}, but at least 1 order of the records is needed; 5 is the default")
     if budget not in _TRIALS:
@@ -297,24 +348,59 @@ def _leak_warnings(human: Leakage, synthetic: Leakage) -> list[Warned]:
     return found
 
 
+def _saw_warnings(known: Seen) -> list[Warned]:
+    if known.verdict == "yes":
+        message = (
+            f"the generator was trained on or shown this human data ({known.why}); "
+            "the worth is no exchange rate"
+        )
+    elif known.verdict == "part":
+        message = (
+            f"the generator saw at least {known.share:.1%} of this human data ({known.why}); "
+            "part of the worth is human data passed on"
+        )
+    elif known.verdict == "unknown":
+        message = (
+            "nothing is known of what the generator had seen (lineage.generator_saw); if it was trained on "
+            "or shown this human data, the worth is no exchange rate"
+        )
+    else:
+        return []
+    return [
+        Warned(f"generator_saw_{'unknown' if known.verdict == 'unknown' else 'human'}", message),
+    ]
+
+
+def _failures(failed: Mapping[curves.Fit, str]) -> list[Warned]:
+    """Return one warning a reason for models that could not be trained."""
+    first = {reason: fit for fit, reason in reversed(failed.items())}
+    counts = Counter(failed.values())
+    return [
+        Warned(
+            "not_trained",
+            f"{counts[reason]:,} models could not be trained and their sizes are left out, for example on "
+            f"{fit.human:,} human and {fit.synthetic:,} synthetic records: {reason}",
+        )
+        for reason, fit in first.items()
+    ]
+
+
 def _warnings(
-    synthetic: Records, human: Records, test: Records, saw: str, worth: Equivalence, seeds: int
+    synthetic: Records, human: Records, test: Records, worth: Equivalence, seeds: int
 ) -> list[Warned]:
     found = []
-    if saw == "yes":
-        message = "the generator was trained on or shown this human data; the worth is no exchange rate"
-        found.append(Warned("generator_saw_human", message))
     known = {normalised(text) for text in human.texts()}
     copies = tuple(i for i, text in zip(synthetic.ids, synthetic.texts()) if normalised(text) in known)
     if copies:
         share = len(copies) / len(synthetic)
         message = f"{len(copies):,} synthetic records ({share:.1%}) are copies of human records"
         found.append(Warned("copied_human", message, copies))
-    strange = set(synthetic.labels() or ()) - set(human.labels() or ())
+    labelled = kind_of(test) == "labels"
+    strange = set(gold_labels(synthetic)) - set(gold_labels(human)) if labelled else set()
     if strange:
         names = ", ".join(sorted(strange)[:5])
         found.append(Warned("unseen_labels", f"synthetic labels that no human record has: {names}"))
-    gap = _label_gap(synthetic, human)
+    gap = _label_gap(synthetic, human) if labelled else 0.0
     if gap > LABEL_GAP:
         message = (
             f"{gap:.0%} of the synthetic records would need another label to have the label shares of "
@@ -336,94 +422,20 @@ def _warnings(
 
 def _label_gap(one: Records, other: Records) -> float:
     """Return the total variation distance of the label shares."""
-    shares = [Counter(side.labels() or ()) for side in (one, other)]
+    shares = [Counter(gold_labels(side)) for side in (one, other)]
     names = set(shares[0]) | set(shares[1])
     return 0.5 * sum(abs(shares[0][name] / len(one) - shares[1][name] / len(other)) for name in names)
 
 
-def _notes(seeds: int, maker: Any) -> tuple[str, ...]:
+def _notes(seeds: int, maker: Any, kind: Kind) -> tuple[str, ...]:
     found = [
         "Sets are drawn at random, not by label, and a smaller one is the beginning of a larger one.",
         "The interval of the worth holds the draw of test records, of seeds and of both training sets; "
         "the bands of the curves and the gains hold test records and seeds.",
-        "Without any human record the comparison is with always giving the most common human label.",
+        f"Without any human record the comparison is with {_WITHOUT[kind]}.",
     ]
     if seeds == 1:
         found.append("With one seed the intervals hold the test records only.")
     elif getattr(maker, "deterministic", False):
         found.append("The trainer does not depend on the seed, so whole sets were trained on once.")
     return tuple(found)
-
-
-def _ends(worth: Equivalence) -> str:
-    low, high = worth.interval
-    upper = "more than there are" if high is None else f"{high:,.0f}"
-    return f"95 %: {low or 0:,.0f} to {upper}"
-
-
-def _section(found: Valued) -> Section:
-    worth = found.equivalence
-    figure = {"above": f"> {worth.bound:,}", "below": f"< {worth.bound:,}"} if worth.bound else {}
-    level: Literal["info", "good", "warning"] = "warning" if found.generator_saw_human == "yes" else "info"
-    headline = Headline(
-        figure.get(worth.censored, f"{worth.worth_human_records or 0:,}"),
-        f"human records are what {worth.records:,} synthetic records are worth",
-        f"{_ends(worth)}; {found.metric} by {found.trainer.partition(':')[0]}, {found.seeds} seeds",
-        level,
-        rank=1,
-    )
-    rows = [
-        {"series": name, "records": n, "score": score, "low": low, "high": high}
-        for name in ("human", "synthetic", "mixed")
-        for n, score, low, high in getattr(found.curves, name)
-        if n
-    ]
-    chart = Chart(
-        "line",
-        tuple(rows),
-        "records",
-        "score",
-        series="series",
-        low="low",
-        high="high",
-        title="How good a model gets",
-        x_title="training records (for mixed: human records, with all synthetic ones added)",
-        y_title=found.metric,
-        note="Bands: 95 %, over test records and seeds.",
-        log_x=True,
-        lines=(Line(found.chance, "chance"),),
-    )
-    gains = Table(
-        (
-            Column("human", "human records", "number"),
-            Column("without", "alone", "number"),
-            Column("with", "with all synthetic", "number"),
-            Column("difference", "gain", "number", "positive where the synthetic records help"),
-            Column("interval", "95 % interval", "interval"),
-            Column("verdict", "verdict", "text"),
-        ),
-        tuple({**row.to_json(), "_flag": row.verdict == "hurts"} for row in found.marginal),
-        title="What adding all synthetic records does",
-        note="Paired: the same human records, seeds and test records with and without.",
-    )
-    parts = Table(
-        (
-            Column("records", "synthetic records", "number"),
-            Column("worth", "worth in human records", "number"),
-            Column("interval", "95 % interval", "interval"),
-        ),
-        tuple(
-            {
-                "records": n,
-                "worth": w,
-                "interval": [low, high],
-                "_note": "" if w is not None else "outside the human sizes tried",
-            }
-            for n, w, low, high in worth.by_size
-        ),
-        title="The worth of a part of the set",
-    )
-    blocks: list[Block] = [headline, Note(found.advice, level), chart, gains, parts]
-    blocks += [Note(w.message, "warning") for w in found.warnings]
-    blocks += [Note(note) for note in found.notes]
-    return Section("What the synthetic data is worth", tuple(blocks), id="value")
