@@ -19,8 +19,9 @@ from karat.generation.base import Message, Refused, Request
 from karat.records import Records
 from karat.training import similarity
 from karat.training.base import Weighed, Written
-from karat.training.local_models import ALPACA, Base, Wording, fitted, surprises
+from karat.training.local_models import Base, surprises
 from karat.training.trainers.sft import PRESETS, Sft, SftModel
+from karat.training.wording import ALPACA, Wording, fitted
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")

@@ -18,7 +18,7 @@ def make_base(folder: Path, *, chat: bool = False) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from karat.training.local_models import ALPACA
+    from karat.training.wording import ALPACA
 
     tokenizer = _tokenizer([ALPACA, WORDS] * 4)
     if chat:

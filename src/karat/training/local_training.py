@@ -1,28 +1,20 @@
-"""Runs a trainer of the library TRL without its noise: no print, no network, no file left. Knows no record.
-
-TRL and what it stands on print, draw bars, ask a server of theirs to count them, seed the random numbers of
-the whole process and write into the working folder. All of that ends here.
-"""
+"""Runs a trainer of the library TRL: its settings, progress, and the weights it leaves. Knows no score."""
 
 from __future__ import annotations
 
-import logging
-import os
-import random
+import importlib
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from karat.errors import BadSetting, NotEnoughData, missing_extra
-from karat.generation.providers import transformers as local
 from karat.records import Records
 from karat.training.base import Progress
 from karat.training.local_models import Base, need
+from karat.training.quiet import alone
 
 Columns = Mapping[str, Sequence[Sequence[int]]]
 """A table of tokens: name -> rows."""
@@ -235,8 +227,7 @@ def _options(course: Course, base: Base, seed: int, folder: str, stopping: bool)
 
 def _trainer(kind: str) -> tuple[Any, Any]:
     """The settings and the trainer of TRL."""
-    import trl
-
+    trl: Any = importlib.import_module("trl")  # it exports by name, which no type checker follows
     if kind == "sft":
         return trl.SFTConfig, trl.SFTTrainer
 
@@ -253,7 +244,7 @@ def _trainer(kind: str) -> tuple[Any, Any]:
 def _told(progress: Progress | None) -> Any:
     from transformers import TrainerCallback
 
-    class Told(TrainerCallback):
+    class Told(TrainerCallback):  # type: ignore[misc] # as above
         """Passes each step on."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -261,56 +252,3 @@ def _told(progress: Progress | None) -> Any:
                 progress("train", int(state.global_step), int(state.max_steps))
 
     return Told()
-
-
-# ----------------------------------------------------------------------------------------------- quietness
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Let libraries work without a trace: no print, no bar, no call home, random numbers as they were."""
-    import torch
-
-    with ExitStack() as after:
-        after.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        after.enter_context(torch.random.fork_rng())
-        after.callback(random.setstate, random.getstate())
-        after.callback(np.random.set_state, np.random.get_state())
-        after.callback(_restore, dict(os.environ))
-        after.enter_context(_unheard())
-        after.enter_context(local._quiet())
-        yield
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    import datasets
-    from huggingface_hub import constants
-    from transformers.utils import logging as told
-
-    loggers = [logging.getLogger(name) for name in ("trl", "peft", "accelerate", "datasets", "torch")]
-    levels = [logger.level for logger in loggers]
-    verbosity, bars = told.get_verbosity(), datasets.is_progress_bar_enabled()
-    counted = constants.HF_HUB_DISABLE_TELEMETRY
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        told.set_verbosity_error()
-        datasets.disable_progress_bars()
-        constants.HF_HUB_DISABLE_TELEMETRY = True
-        yield
-    finally:
-        constants.HF_HUB_DISABLE_TELEMETRY = counted
-        if bars:
-            datasets.enable_progress_bars()
-        told.set_verbosity(verbosity)
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
-
-
-def _restore(kept: dict[str, str]) -> None:
-    """Give the environment back as it was: accelerate writes its settings there."""
-    for name in set(os.environ) - set(kept):
-        del os.environ[name]
-    os.environ.update(kept)

@@ -24,8 +24,10 @@ from karat.errors import NotEnoughData
 from karat.records import Records
 from karat.training import local_models as local
 from karat.training.base import Floats, Predictions, Progress
-from karat.training.local_training import Adapter, Columns, Course, alone, held_out, ready, tune
+from karat.training.local_training import Adapter, Columns, Course, held_out, ready, tune
 from karat.training.pairs import CHOICES, Pairs, pairs
+from karat.training.quiet import alone
+from karat.training.wording import Wording, chat_of, fitted
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ class Dpo:
         with alone():
             net, tokenizer = base.open(full=self.full)
             reference = base.open(full=True)[0] if self.full else None
-        chat = local.chat_of(tokenizer, self.template, self.model)
-        wording = local.Wording(tokenizer, chat, "preference")
+        chat = chat_of(tokenizer, self.template, self.model)
+        wording = Wording(tokenizer, chat, "preference")
         trained, losses = tune(
             "dpo",
             net,
@@ -207,16 +209,16 @@ def _decided(found: Pairs) -> np.ndarray[Any, Any]:
     return np.flatnonzero([choice in CHOICES[:2] for choice in found.choices])
 
 
-def _columns(wording: local.Wording, found: Pairs, length: int) -> Columns:
+def _columns(wording: Wording, found: Pairs, length: int) -> Columns:
     """The tokens of prompt, chosen and rejected response of each decided pair."""
     rows: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
     kept = found.take(_decided(found))
     for prompt, a, b, choice in zip(kept.prompts, kept.a, kept.b, kept.choices):
         sides = [wording.completion(text) for text in ((a, b) if choice == "a" else (b, a))]
-        asked, _ = local.fitted((wording.prompt(prompt), max(sides, key=len)), length)
+        asked, _ = fitted((wording.prompt(prompt), max(sides, key=len)), length)
         rows["prompt_ids"].append(asked)
         for name, side in zip(("chosen_ids", "rejected_ids"), sides):
-            rows[name].append(local.fitted((asked, side), length)[1])
+            rows[name].append(fitted((asked, side), length)[1])
     return rows
 
 

@@ -14,7 +14,9 @@ from karat.errors import BadSetting
 from karat.records import Records
 from karat.training import local_models as local
 from karat.training.base import Progress, Weighed, Written
-from karat.training.local_training import Adapter, Columns, Course, alone, held_out, ready, tune
+from karat.training.local_training import Adapter, Columns, Course, held_out, ready, tune
+from karat.training.quiet import alone
+from karat.training.wording import Coded, Wording, chat_of, fitted
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,8 @@ class Sft:
         if start is None:
             with alone():
                 net, tokenizer = base.open(full=self.full)
-            chat = local.chat_of(tokenizer, self.template, self.model)
-            wording = local.Wording(tokenizer, chat, records.datatype, self.task)
+            chat = chat_of(tokenizer, self.template, self.model)
+            wording = Wording(tokenizer, chat, records.datatype, self.task)
             has_adapter = not self.full
         else:
             with tempfile.TemporaryDirectory(prefix="karat-") as folder, alone():
@@ -148,7 +150,7 @@ class Sft:
             adapter=Adapter(chosen.r, chosen.alpha, chosen.dropout, self.targets) if fresh else None,
             base=base,
             seed=seed,
-            validation=validation and _columns(wording.coded(validation), chosen.max_length),
+            validation=None if validation is None else _columns(wording.coded(validation), chosen.max_length),
             progress=progress,
             more={"packing": chosen.packing, "completion_only_loss": True},
         )
@@ -208,9 +210,9 @@ class SftModel(local.LocalModel):
         return Written(tuple(records.ids), written, tuple(said), tuple(map(str, sources)), surprise, tokens)
 
 
-def _columns(coded: Sequence[local.Coded], length: int) -> Columns:
+def _columns(coded: Sequence[Coded], length: int) -> Columns:
     """Prompt and completion as one row, and where the completion stands: only there is a loss."""
-    cut = [local.fitted(one, length) for one in coded]
+    cut = [fitted(one, length) for one in coded]
     return {
         "input_ids": [[*prompt, *said] for prompt, said in cut],
         "completion_mask": [[0] * len(prompt) + [1] * len(said) for prompt, said in cut],
