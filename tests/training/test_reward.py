@@ -12,6 +12,7 @@ import pytest
 
 from karat import records, registry
 from karat.errors import BadSetting, InputError
+from karat.training.pairs import pairs
 from karat.training.trainers.reward import Reward, RewardModel, davidson
 
 WORDS = [f"word{i}" for i in range(30)]
@@ -255,3 +256,18 @@ def test_bad_input_is_told() -> None:
 def test_empty_and_foreign_texts_have_a_score(tied: Any) -> None:
     """No text, a text of unknown words, of signs and of other scripts: each a finite number."""
     assert np.isfinite(tied[2].score(["", "nothing known", "!!!", "日本語の文", "\U0001f600"])).all()
+
+
+def test_on_real_preferences_it_beats_every_rule_of_length(data_dir: Path) -> None:
+    """People's choices between answers: unseen prompts are told better than by chance, longer or shorter."""
+    given = records.read(data_dir / "hh_harmless_test" / "hh_harmless_test.jsonl.gz")
+    found = pairs(given)
+    apart = found.groups % 2 == 0
+    test = found.take(np.flatnonzero(apart))
+    said = Reward().fit(given.where(~apart)).predict(given.where(apart))
+    right = np.mean([a == b for a, b in zip(said.labels, test.choices)])
+    longer = np.mean(
+        [("a" if len(a) > len(b) else "b") == c for a, b, c in zip(test.a, test.b, test.choices)]
+    )
+    error = np.sqrt(0.25 / len(test))
+    assert right - 2 * error > max(0.5, longer, 1 - longer)

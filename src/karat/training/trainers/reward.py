@@ -55,14 +55,14 @@ class Reward:
     characters: str = "3"
     least: int = 2
     lengths: bool = True
-    C: float = 1.0
+    C: float = 0.3
 
     types: ClassVar[tuple[str, ...]] = ("preference",)
     deterministic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.C > 0:
-            raise ValueError(f"C is {self.C}, but must be above 0; 1 is the default")
+            raise ValueError(f"C is {self.C}, but must be above 0; 0.3 is the default")
         if self.least < 1:
             raise ValueError(f"least is {self.least}, but must be 1 or more")
         if self.features == "text" and not (self.blocks or self.lengths):
