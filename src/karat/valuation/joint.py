@@ -27,6 +27,8 @@ ALPHA = (0.03, 2.0)
 GAMMA = (0.2, 8.0)
 _WIDEST = 50.0
 """times the lower end of eta's interval (or 0.02) that the upper one may be before it says nothing"""
+_MISFIT, _ENOUGH = 3.0, 0.98
+"""times the noise that the law may miss runs by, where it explains less than this share of the variance"""
 _EARNED = 4.0
 """what B and gamma must take off the sum of squares, in units of the noise: twice their number, as in AIC"""
 _FLAT = np.array([1.0, 1.0, 1.0, 1.0, 0.0, 1.0])
@@ -124,26 +126,36 @@ def fit(
     losses: Floats,
     draws: Floats,
     *,
+    floor: float = -np.inf,
     at: Sequence[tuple[int, int]] = (),
     level: float = 0.95,
 ) -> Joint:
     """Fit the law to the losses of runs, and to each resample of them.
 
     human, synthetic, losses [runs]: records and mean loss of each run; draws [trials, runs]: resamples
-    of these losses (over seeds and test records). at: (R, S) for which to say whether to stop adding.
+    of these losses (over seeds and test records). floor: the least loss that there can be. at: (R, S) for
+    which to say whether to stop adding.
     Refused, with the reason, where the runs cannot tell eta.
     """
     r, s = np.asarray(human, float), np.asarray(synthetic, float)
     reason = _unfit(r, s, losses, draws)
     if reason:
         return Joint(len(r), None, None, None, None, None, refused=reason)
-    law = solve(r, s, losses, draws.std(axis=0))
-    laws = [solve(r, s, row, draws.std(axis=0), start=law) for row in draws]
+    noise = draws.std(axis=0)
+    law = solve(r, s, losses, noise, floor=floor)
+    laws = [solve(r, s, row, noise, floor=floor, start=law) for row in draws]
     etas = np.array([each.eta for each in laws])
     low, high = _corrected(etas, law.eta, level)
     missed = losses - law.loss(r, s)
     explained = 1 - float(missed @ missed) / float(((losses - losses.mean()) ** 2).sum())
     error = float(np.sqrt((missed**2).mean()))
+    typical = float(np.median(noise))
+    if error > _MISFIT * typical and explained < _ENOUGH:
+        reason = (
+            f"the law does not fit: it misses the runs by {error:.3g}, {error / typical:.1f} times their "
+            f"noise, and explains {explained:.1%}"
+        )
+        return Joint(len(r), None, None, (low, high), explained, error, refused=reason)
     if high > _WIDEST * max(low, 0.02):
         reason = (
             f"the runs cannot tell the exchange rate: {low:.3g} to {high:.3g} fit them about equally well; "
@@ -155,14 +167,22 @@ def fit(
 
 
 def solve(
-    human: Floats, synthetic: Floats, losses: Floats, noise: Floats, *, start: Law | None = None
+    human: Floats,
+    synthetic: Floats,
+    losses: Floats,
+    noise: Floats,
+    *,
+    floor: float = -np.inf,
+    start: Law | None = None,
 ) -> Law:
     """Return the law of least robust squares (soft L1, in units of `noise` [runs]) over several starts.
 
     For given alpha, eta and gamma the law is linear in E, A and B; a grid of these gives the starts.
     """
     span = float(np.ptp(losses)) or 1.0
-    unit = _Unit(human, synthetic, losses, np.maximum(noise, 0.003 * span))
+    # few seeds tell the noise of one run badly: none counts for more than the middle one
+    scale = np.maximum(noise, max(float(np.median(noise)), 0.003 * span))
+    unit = _Unit(human, synthetic, losses, scale, floor)
     starts = unit.starts(1 if start is not None else 4)
     if start is not None:
         starts.append(unit.pack(start))
@@ -176,14 +196,22 @@ def solve(
 class _Unit:
     """One fit: parameters E, ln A', ln alpha, ln eta, B, ln gamma, with A' the loss at the middle size."""
 
-    def __init__(self, human: Floats, synthetic: Floats, losses: Floats, scale: Floats) -> None:
+    def __init__(self, human: Floats, synthetic: Floats, losses: Floats, scale: Floats, floor: float) -> None:
         self.r, self.s, self.y, self.scale = human, synthetic, losses, scale
         self.share = synthetic / (human + synthetic)
         self.log_share = np.log(np.maximum(self.share, 1e-12))
         total = human + synthetic
         self.middle = float(np.exp(np.log(total).mean()))  # A and alpha are told apart best from here
         span = float(np.ptp(losses)) or 1.0
-        self.low = np.array([losses.min() - 3 * span, np.log(span * 1e-3), *np.log([ALPHA[0], ETA[0]]), 0, 0])
+        self.low = np.array(
+            [
+                min(max(losses.min() - 3 * span, floor), losses.min() - 1e-6 * span),
+                np.log(span * 1e-3),
+                *np.log([ALPHA[0], ETA[0]]),
+                0,
+                0,
+            ]
+        )
         self.high = np.array([losses.min(), np.log(span * 30), *np.log([ALPHA[1], ETA[1]]), 5 * span, 0])
         self.low[5], self.high[5] = np.log(GAMMA)
 

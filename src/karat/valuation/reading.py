@@ -20,6 +20,7 @@ from karat.valuation.curves import Arm, Outcomes, scored
 from karat.valuation.equivalence import Equivalence, Marginal, Turn
 
 Floats = NDArray[np.float64]
+_BEST = {"bleu": 100.0, "chrf": 100.0}
 Point = tuple[int, float, float, float]
 
 
@@ -165,6 +166,7 @@ class Reading:
             [s for _, s in pairs],
             -mean,
             -moved[:, above],
+            floor=-_BEST.get(self.metric, 1.0) if self.sign > 0 else 0.0,
             at=[(size, total) for size in self.mixed.sizes if size],
         )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -225,19 +226,26 @@ def _regress(
         return _Fitted(classes, idf, np.zeros((1, width)), np.zeros(1))
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     matrix, turn = _turned(_tfidf(counts, idf))
     weight = None if settings.class_weight == "none" else settings.class_weight
     model = LogisticRegression(C=settings.C, max_iter=1000, class_weight=weight)
     # One thread: the products are small, and threads that wait for each other cost up to ten times the work.
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings(), _threads().limit(limits=1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 steps are within 1e-3 of the end
         model.fit(matrix, labels.astype(str))
     weights, bias = turn(model.coef_), model.intercept_
     if len(classes) == 2:  # scikit-learn keeps one row for two classes
         weights, bias = np.vstack([np.zeros_like(weights), weights]), np.array([0.0, bias[0]])
     return _Fitted(classes, idf, weights, bias)
+
+
+@cache
+def _threads() -> Any:
+    """Return what holds the numeric libraries of this process; finding them takes longer than a small fit."""
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
 
 
 def _turned(matrix: scipy.sparse.csr_matrix) -> tuple[scipy.sparse.csr_matrix, Any]:
