@@ -100,28 +100,30 @@ def problem(ours: Rows, theirs: Rows, bandwidth: float, *, exact: int = EXACT, s
     return Problem(factor, factor @ features(theirs).mean(axis=0), False)
 
 
-def mean_matching(asked: Problem, most: float, *, rounds: int = 2_000, tolerance: float = 1e-7) -> Floats:
+def mean_matching(asked: Problem, most: float, *, rounds: int = 500, tolerance: float = 1e-7) -> Floats:
     """Weights [n] between 0 and `most` with mean 1 that bring the features' mean nearest to the human one.
 
     Kernel mean matching (Huang et al. 2007), by accelerated projected gradients (Beck and Teboulle 2009) with
     restarts; the projection onto box and mean is exact.
     """
     n = len(asked.kappa)
-    w = np.ones(n)
-    step = 1 / max(_largest(asked, n), 1e-300)
-    ahead, momentum, last = w.copy(), 1.0, asked.value(w)
+    w, step = np.ones(n), 1 / max(_largest(asked, n), 1e-300)
+    image = asked.times(w)  # Q w; the form is linear, so one product a round serves gradient and value
+    last = float(w @ image / 2 - asked.kappa @ w)
+    ahead, ahead_image, momentum = w, image, 1.0
     for _ in range(rounds):
-        new = _projected(ahead - step * (asked.times(ahead) - asked.kappa), most)
-        value = asked.value(new)
-        if value > last:  # restart: momentum has led uphill
-            ahead, momentum = w.copy(), 1.0
-            new = _projected(ahead - step * (asked.times(ahead) - asked.kappa), most)
-            value = asked.value(new)
+        new = _projected(ahead - step * (ahead_image - asked.kappa), most)
+        new_image = asked.times(new)
+        value = float(new @ new_image / 2 - asked.kappa @ new)
+        if value > last and momentum > 1:  # momentum has led uphill: start again from here
+            ahead, ahead_image, momentum = w, image, 1.0
+            continue
         faster = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = new + (momentum - 1) / faster * (new - w)
-        moved, w, momentum = float(np.abs(new - w).max()), new, faster
+        push = (momentum - 1) / faster
+        moved = float(np.abs(new - w).max())
+        ahead, ahead_image = new + push * (new - w), new_image + push * (new_image - image)
         done = abs(last - value) <= tolerance * max(abs(value), 1e-12) and moved < 1e-3
-        last = value
+        w, image, momentum, last = new, new_image, faster, value
         if done:
             break
     return w

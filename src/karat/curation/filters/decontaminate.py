@@ -58,8 +58,9 @@ class Decontaminate:
         self, records: Records, reference: Records | None = None, *, cache: Path | None = None, seed: int = 0
     ) -> Verdicts:
         """Judge each record; the reason names the kind, the number, the bound and the test item."""
-        test = read(self.against)
-        items = texts_of(test, self.test_field)
+        field = self.test_field
+        test = read(self.against, datatype="text", fields={"text": field}) if field else read(self.against)
+        items = test.texts()
         filled = [row for row, text in enumerate(items) if text.strip()]
         if not filled:
             raise NotEnoughData(f"{self.against}: no test record holds a text; nothing can be looked for")
