@@ -1,4 +1,4 @@
-"""What comparisons promise: exact against enumeration, the right rate of false alarms, intervals that cover."""
+"""What comparisons promise: exact against enumeration, few false alarms, intervals that cover."""
 
 from __future__ import annotations
 

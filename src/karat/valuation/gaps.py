@@ -7,7 +7,7 @@ is common to two arms cancels in their difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -169,15 +169,20 @@ class Gaps:
         )
 
     def worth(self, arm: str) -> Equivalence:
-        """Return how many real records score as much as all records of a synthetic arm."""
+        """Return how many real records score as much as a synthetic arm, and as parts of it."""
         rng = np.random.default_rng([self.seed, 0xE9])
         sizes = self.sizes(self.real)
         places = [self.columns[self.real, n] for n in sizes]
         curve = self.draws[:, places] + self._noise(self.real, rng)[:, None]
-        end = self.columns[arm, self.end(arm)]
-        reached = self.draws[:, end] + self._noise(self.plain[arm], rng)
-        target = float(self.point[end])
-        return worth.equivalence(sizes, self.point[places], curve, self.end(arm), target, reached)
+        noise = self._noise(self.plain[arm], rng)
+        found = []
+        for records in self.sizes(arm):
+            at = self.columns[arm, records]
+            reached = self.draws[:, at] + noise
+            target = float(self.point[at])
+            found.append(worth.equivalence(sizes, self.point[places], curve, records, target, reached))
+        parts = tuple((one.records, one.worth_human_records, *one.interval) for one in found)
+        return replace(found[-1], by_size=parts)
 
     def _noise(self, arm: str, rng: np.random.Generator) -> Floats:
         """Return by how much another set of the same source would have scored otherwise, by halves of it."""

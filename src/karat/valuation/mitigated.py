@@ -92,6 +92,8 @@ class Mitigated:
     synthetic_records: int
     test_records: int
     plain: str
+    generator_saw: str
+    """yes, part, no or unknown: had the generator seen the human data?"""
     chance: float | None
     arms: tuple[ArmFound, ...]
     steps: tuple[Compared, ...]
@@ -140,6 +142,7 @@ class Mitigated:
             "synthetic_records": self.synthetic_records,
             "test_records": self.test_records,
             "plain": self.plain,
+            "generator_saw_human": self.generator_saw,
             "chance": self.chance,
             "arms": [one.to_json() for one in self.arms],
             "steps": [one.to_json() for one in self.steps],

@@ -25,14 +25,15 @@ from karat.training.stage import Warned, check
 from karat.valuation import arms as arming
 from karat.valuation import cells, mechanisms
 from karat.valuation.arms import Arm, Builder, Built, Pool
-from karat.valuation.comparing import Kind, Scale
+from karat.valuation.comparing import Closure, Kind, Scale
 from karat.valuation.gaps import Gaps
 from karat.valuation.mitigated import ArmFound, Mitigated, advise, verdict
-from karat.valuation.stage import saw_human
+from karat.valuation.saw import Seen, seen
 
 TRIALS = {"small": 300, "medium": 1000, "large": 4000}
 STEPS = {"small": 4, "medium": 8, "large": 16}
 REAL, GENERATED = "real", "generated"
+PART = Closure(None, None, "a part of the real data, which is no way to close the gap")
 
 
 def mitigate(
@@ -116,7 +117,7 @@ def mitigate(
         seed=seed,
     )
     found, steps, fractions = _read(gaps, built, told)
-    saw = saw_human(synthetic, (asked, human))
+    known = seen(synthetic, (asked, human))
     return Mitigated(
         signature=_signature(maker, metric, mode, scale, seeds, seed, drop, holdout, human, synthetic, test),
         metric=metric,
@@ -129,12 +130,13 @@ def mitigate(
         synthetic_records=len(pool.synthetic),
         test_records=len(test),
         plain=plain or GENERATED,
+        generator_saw=known.verdict,
         chance=_chance(pool, test, metric),
         arms=found,
         steps=steps,
         fractions=fractions,
         advice=advise(found, fractions, metric),
-        warnings=tuple(_warnings(human_leaks, leaks, saw, built, len(test), seeds)),
+        warnings=tuple(_warnings(human_leaks, leaks, known, built, len(test), seeds)),
         notes=(*pool.notes, *_notes(mode, scale, drop, at.once, len(pool.held))),
     )
 
@@ -150,7 +152,8 @@ def _check(
     drop: float,
     holdout: float,
 ) -> None:
-    scoring.check_metric(metric, kind_of(test))
+    several = kind_of(test) == "labels" and metric in scoring.OF_KIND["tags"]
+    scoring.check_metric(metric, "tags" if several else kind_of(test))
     if mode not in ("restart", "continue"):
         raise BadSetting(f"mode is {mode!r}; choose one of: restart, continue")
     if mode == "continue" and not getattr(maker, "continues", False):
@@ -319,8 +322,8 @@ def _read(
             area=area.get(name),
             versus_plain=everything.get(name),
             versus_real=real.get(name),
-            closure=gaps.closure("area", name),
-            closure_all=gaps.closure("all", name),
+            closure=gaps.closure("area", name) if name in whole else PART,
+            closure_all=gaps.closure("all", name) if name in whole else PART,
             worth=gaps.worth(name) if one.arm.synthetic else None,
             order_note=one.note,
             informative=one.informative,
@@ -381,7 +384,7 @@ def _signature(maker: Any, metric: str, mode: str, scale: str, seeds: int, seed:
 
 
 def _warnings(
-    human: Leakage, synthetic: Leakage, saw: str, built: Mapping[str, Built], tested: int, seeds: int
+    human: Leakage, synthetic: Leakage, known: Seen, built: Mapping[str, Built], tested: int, seeds: int
 ) -> list[Warned]:
     found = []
     for leak, name in ((human, "human"), (synthetic, "synthetic")):
@@ -393,8 +396,11 @@ def _warnings(
                 f"{leak.normalised:,} {name} records stand in the test data, so scores measure memory too"
             )
             found.append(Warned("leakage", message, leak.train))
-    if saw == "yes":
-        message = "the generator was trained on or shown this human data; worths in real records are too high"
+    if known.verdict in ("yes", "part"):
+        message = (
+            f"the generator saw some of this human data ({known.why}), so that the gap is smaller than it "
+            "would be with other human data"
+        )
         found.append(Warned("generator_saw_human", message))
     for name, one in built.items():
         if one.informative is False and registry.parse(one.arm.part)[0] != "random":
