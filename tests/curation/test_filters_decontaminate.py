@@ -49,7 +49,7 @@ def test_ngram_shares_are_those_of_sets() -> None:
 
 
 def test_a_record_that_holds_an_item_goes_and_the_reason_names_it(tmp_path: Path) -> None:
-    """An item inside a long text, one copied up to case and stops, and a short one, are found; others stay."""
+    """An item inside a long text, one up to case and stops, and a short one, are found; others stay."""
     long = "How many of the seventeen green bottles that hung on the old wall fell before noon today?"
     path = kept_as(tmp_path / "test.jsonl", [long, "Where is my card now?", "yes"])
     given = records.from_rows(
@@ -79,7 +79,7 @@ def test_the_bound_lets_the_stated_share_of_different_items_through() -> None:
 
 @pytest.fixture(scope="module")
 def rephrased(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Records, int]:
-    """Half of the GSM8K test items as a file; rephrased ones of the same half, then of the other, then originals."""
+    """Half of the GSM8K items as a file; rephrased ones of that half, of the other, then originals."""
     pairs = records.read(data_dir / "contam_gsm8k" / "contam_gsm8k.jsonl.gz", fields={"text": "original"})
     order = np.random.default_rng(0).permutation(len(pairs))
     half = len(pairs) // 2

@@ -1,4 +1,4 @@
-"""What the filters of near, semantic and conflicting duplicates promise, against brute force and published flags."""
+"""What the filters of near, semantic and conflicting duplicates promise, against brute force."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def jaccards(given: Records, n: int) -> dict[tuple[int, int], float]:
 
 @pytest.mark.parametrize(("threshold", "n"), [(0.5, 2), (0.8, 3), (0.3, 5)])
 def test_the_exact_join_drops_what_a_greedy_pass_over_all_pairs_drops(threshold: float, n: int) -> None:
-    """With star clusters and keep=first, a record goes if an earlier kept one is alike, and only then."""
+    """With star clusters and keep=first, a record goes if an earlier kept one is alike."""
     given = made(250)
     alike = jaccards(given, n)
     kept: list[int] = []
@@ -99,7 +99,7 @@ def test_which_one_stays_is_a_choice() -> None:
 
 
 def test_minhash_finds_nearly_all_that_the_exact_join_finds_and_nothing_else() -> None:
-    """At a threshold of 0.5 its stated recall is 0.99; it makes no pair up, as true coefficients are computed."""
+    """At a threshold of 0.5 its stated recall is 0.99; it makes no pair up."""
     given = made(1500, seed=3)
     exact = judged("near_duplicates:threshold=0.5,n=2,method=exact,clusters=component", given)
     quick = judged("near_duplicates:threshold=0.5,n=2,method=minhash,clusters=component", given)
@@ -122,7 +122,7 @@ LEVELS = {9: (0.78, 0.75), 7: (0.86, 0.79)}
 
 
 def test_published_similarity_levels_are_found_again(data_dir: Path) -> None:
-    """The dropped rows of GPTeacher Toolformer, whose measure is unpublished, are ours by word overlap of outputs.
+    """The dropped rows of GPTeacher Toolformer, whose measure is unpublished, are ours by words of outputs.
 
     Precision and recall of ours against the published ones at the same threshold: 0.9: 0.81, 0.79; 0.8: 0.85,
     0.79; 0.7: 0.90, 0.82; 0.6: 0.92, 0.86; dropping at random has the published share: 0.23 to 0.69.
@@ -147,7 +147,7 @@ def test_semantic_pairs_are_all_pairs_over_the_threshold() -> None:
 
 
 def test_semantic_duplicates_find_the_same_words_in_another_order() -> None:
-    """Word order does not count for the default encoder; the reason names the cosine and the chance level is said."""
+    """Word order does not count for the default encoder; the chance level is said."""
     given = made(60, copies=0)
     turned = [" ".join(reversed(text.split())) for text in given.texts()[:20]]
     both = records.from_rows([{"text": text} for text in [*given.texts(), *turned]])

@@ -66,7 +66,7 @@ class Ratio:
         mine = _spread(len(candidate), synthetic, np.arange(len(candidate)))
         theirs = _spread(len(reference), human, rng.permutation(len(reference)))
         kept = repeated(candidate, mine)
-        added = repeated(reference, theirs, taken=candidate.ids)
+        added = repeated(reference, theirs, taken=[*candidate.ids, *kept.ids])
         places = np.concatenate([np.arange(synthetic) + 0.5, rng.random(human) * max(1, synthetic)])
         order = np.argsort(places, kind="stable")
         mixed = kept.concat(added).take(order)
