@@ -359,6 +359,10 @@ def test_the_key_is_sent_and_stands_nowhere(
             with pytest.raises(ProviderError) as caught:
                 made.fit(TRAIN, seed=seed)
             said.append(str(caught.value))
+        server.ends, server.error = "failed", {"message": f"no quota for {KEY}"}
+        with pytest.raises(ProviderError, match=r"no quota for \*\*\*") as caught:
+            made.fit(TRAIN, seed=4)
+        said.append(str(caught.value))
         monkeypatch.setenv("OPENAI_API_KEY", KEY + "-wrong")
         with pytest.raises(ProviderError) as caught:
             made.fit(TRAIN, seed=3)
@@ -392,3 +396,12 @@ def test_bad_input_is_told(server: FinetuningServer, tmp_path: Path) -> None:
     (tmp_path / "state" / f"{digest[:40]}.json").write_text(json.dumps({"other": 1}))
     with pytest.raises(InputError, match="looked for at the server"):
         made.fit(TRAIN)
+
+
+def test_a_server_without_the_api_is_told(server: FinetuningServer, tmp_path: Path) -> None:
+    """Where there is no such API, or no server at all, one line says so, and the next run may try again."""
+    with pytest.raises(ProviderError, match=r"answers 404 to the file; has it a fine-tuning API\?"):
+        ApiFinetune("base", f"{server.url}/other", state=str(tmp_path), poll=0.001).fit(TRAIN)
+    with pytest.raises(ProviderError, match=r"gave no answer .*cannot connect"):
+        ApiFinetune("base", "http://127.0.0.1:9/v1", state=str(tmp_path), poll=0.001).fit(TRAIN)
+    assert 0 == server.paid

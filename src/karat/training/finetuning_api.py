@@ -77,7 +77,10 @@ class FinetuningApi:
             headers = {**self.access.sent(), **kind}
             return await self._files.post(self.access.path("files"), headers, io.BytesIO(data))
 
-        return self._id_in(await self._tried(send, "the file"))
+        try:
+            return self._id_in(await self._tried(send, "the file"))
+        except Absent as error:
+            raise ProviderError(f"{error}; has it a fine-tuning API? url ends with /v1") from None
 
     async def file_named(self, name: str) -> str:
         """The id of a file that was sent under a name before; empty: none, or the server keeps no list."""
@@ -143,7 +146,10 @@ class FinetuningApi:
         async def send() -> Answer:
             return await self._line.post(where, self.access.sent(), b"")
 
-        return self._whole(await self._tried(send, "the cancellation"))
+        try:
+            return self._whole(await self._tried(send, "the cancellation"))
+        except Absent as error:
+            raise ProviderError(f"{error}; was the job {job} made with another key or url?") from None
 
     async def events(self, job: str, most: int = 20) -> list[dict[str, Any]]:
         """The last things that happened to a job, the newest first; empty where the server does not tell."""
