@@ -110,7 +110,8 @@ def test_the_same_seed_gives_the_same_model(tiny: str) -> None:
     train, test = keyed(40, seed=3), keyed(20, seed=4)
     before = torch.random.get_rng_state()
     one, same, other = (
-        trainer(tiny, epochs=1).fit(train, seed=seed).predict(test).probabilities for seed in (0, 0, 1)
+        trainer(tiny, preset="paper", epochs=1).fit(train, seed=seed).predict(test).probabilities
+        for seed in (0, 0, 1)
     )
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -131,7 +132,7 @@ def test_predictions_do_not_depend_on_the_company_of_a_text(learned: EncoderMode
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_saved_model_gives_equal_predictions(tiny: str, tmp_path: Path, pooling: str) -> None:
     """What `save` writes, `load` reads; the folder holds no pickle."""
-    model = trainer(tiny, epochs=1, pooling=pooling).fit(keyed(40, seed=6))
+    model = trainer(tiny, preset="paper", epochs=1, pooling=pooling).fit(keyed(40, seed=6))
     folder = model.save(tmp_path / "kept")
     test = keyed(20, seed=7)
     again = Encoder.load(folder)
@@ -326,7 +327,7 @@ def test_validation_stops_early_and_keeps_the_best_round(tiny: str) -> None:
 def test_validation_labels_that_training_lacks_are_left_out(tiny: str) -> None:
     """A validation record of an unknown class can say nothing of this model; all of them: no validation."""
     strange = keyed(10, seed=17).with_column("label", ["other"] * 10)
-    model = trainer(tiny, epochs=1).fit(keyed(20, seed=18), validation=strange)
+    model = trainer(tiny, preset="paper", epochs=1).fit(keyed(20, seed=18), validation=strange)
     assert model.history is not None
     assert () == model.history.validation
 
@@ -334,15 +335,15 @@ def test_validation_labels_that_training_lacks_are_left_out(tiny: str) -> None:
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_it_goes_on_from_a_model_and_learns_new_classes(tiny: str, pooling: str) -> None:
     """Going on keeps what was learned, adds classes, and leaves the model that it started from as it was."""
-    own = trainer(tiny, pooling=pooling, epochs=5)
-    first = own.fit(keyed(150, seed=19, labels=2))
+    own = trainer(tiny, pooling=pooling, batch=8)
+    first = own.fit(keyed(80, seed=19, labels=2))
     test = keyed(60, seed=20, labels=3)
     before = first.predict(test).probabilities
-    further = own.fit(keyed(150, seed=21, labels=3), start=first)
+    further = own.fit(keyed(120, seed=21, labels=3), start=first)
     assert ("l0", "l1", "l2") == further.task.classes
     assert accuracy(further.predict(test)) > 0.9
     assert np.array_equal(before, first.predict(test).probabilities)
-    brief = replace(own, epochs=1, lr=1e-9).fit(keyed(16, seed=22, labels=2), start=first)
+    brief = replace(own, preset="paper", epochs=1, lr=1e-9).fit(keyed(16, seed=22, labels=2), start=first)
     np.testing.assert_allclose(before, brief.predict(test).probabilities, atol=1e-4)
     with pytest.raises(InputError, match="go on from"):
         own.fit(annotated(6, seed=0), start=replace(first, task=Task("tags", first.task.classes)))

@@ -61,7 +61,7 @@ def shares(answers: Sequence[Sequence[str]], classes: Sequence[str]) -> Floats:
     table = np.zeros((len(answers), len(classes)))
     for row, labels in enumerate(answers):
         np.add.at(table[row], codes(labels, classes), 1.0)
-    return table / table.sum(axis=1, keepdims=True)
+    return np.asarray(table / table.sum(axis=1, keepdims=True))
 
 
 def majorities(answers: Sequence[Sequence[str]]) -> list[str]:

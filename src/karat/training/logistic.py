@@ -10,6 +10,7 @@ in a few dozen steps instead of hundreds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,9 +82,10 @@ def regress(
 
         start = np.zeros((turned.shape[1], count))
         start[-1] = np.log(shares) / unit
-        limits = {"maxiter": STEPS, "maxfun": 2 * STEPS, "maxcor": 20, "ftol": 1e-16}
+        limits: Any = {"maxiter": STEPS, "maxfun": 2 * STEPS, "maxcor": 20, "ftol": 1e-16}
         limits["gtol"] = PRECISION * float(np.sqrt(weight.sum()))
-        found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=limits)
+        solve: Any = minimize  # its types know no loss that gives its slope too
+        found = solve(loss, start.ravel(), jac=True, method="L-BFGS-B", options=limits)
         values = np.asarray(found.x, dtype=np.float64).reshape(-1, count)
         weights = axes @ values[:-1]
         return Logistic(weights, values[-1] * unit - centre @ weights)

@@ -239,7 +239,9 @@ class EncoderModel:
         """
         found = self.task.probabilities(self._logits(records.texts()))
         if self.task.kind == "tags":
-            given = records.column(self.settings.tags) if records.has(self.settings.tags) else [None]
+            given: list[Any] = (
+                records.column(self.settings.tags) if records.has(self.settings.tags) else [None]
+            )
             tags = None if None in given else tuple(tuple(map(str, labels)) for labels in given)
             return Tagged(tuple(records.ids), self.task.classes, found, tags)
         labels = records.labels()
