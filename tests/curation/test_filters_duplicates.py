@@ -88,7 +88,7 @@ def test_component_clusters_follow_chains_and_star_clusters_do_not() -> None:
 
 
 def test_which_one_stays_is_a_choice() -> None:
-    """keep takes the first, the longest or the one with the highest field; a record without a number is last."""
+    """keep takes the first, the longest or the one with the highest field; no number comes last."""
     texts = ["one two three four", "one two three four five", "one two three four", "something else entirely"]
     given = records.from_rows([{"text": t, "q": q} for t, q in zip(texts, [0.1, None, 0.9, 0.5])])
     for keep, expected in (("first", [0, 3]), ("longest", [1, 3]), ("best,by=q", [2, 3])):

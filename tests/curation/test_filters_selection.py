@@ -44,7 +44,7 @@ def naive(table: coverage.Similarities, k: int) -> list[int]:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("dense", [1000, 0])
 def test_lazy_greedy_is_greedy(seed: int, dense: int) -> None:
-    """The lazy choice equals the naive one, row by row, with ties and copies too, on both forms of the table."""
+    """The lazy choice equals the naive one, row by row, with ties and copies, on both forms of the table."""
     rows = unit(60, 5, seed)
     rows[7] = rows[3]
     rows[11] = 0

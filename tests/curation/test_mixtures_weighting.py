@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from karat import records, registry
 from karat.curation import weighting
@@ -51,7 +53,7 @@ def items(n: int = 12, generators: tuple[str, ...] = ("g", "h", "k")) -> Records
 
 
 def test_draws_follow_the_weights_up_to_the_most() -> None:
-    """Counts sum to the size, none is over the most, none without weight, and their means follow the weights."""
+    """Counts sum to the size, none is over the most or without weight; their means follow the weights."""
     weights = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
     counts = np.array([drawn(weights, 10, 10, seed) for seed in range(3000)])
     assert {10} == set(counts.sum(axis=1).tolist())
@@ -97,8 +99,8 @@ def test_the_discrepancy_is_the_unbiased_one() -> None:
     draw = np.random.default_rng(0)
     x, y = draw.standard_normal((7, 3)).astype(np.float32), draw.standard_normal((6, 3)).astype(np.float32)
 
-    def kernel(a: object, b: object) -> float:
-        return float(np.exp(-(np.linalg.norm(np.subtract(a, b)) ** 2) / (2 * 1.3**2)))  # type: ignore[arg-type]
+    def kernel(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+        return float(np.exp(-(np.linalg.norm(a - b) ** 2) / (2 * 1.3**2)))
 
     own = np.mean([kernel(x[i], x[j]) for i in range(7) for j in range(7) if i != j])
     human = np.mean([kernel(y[i], y[j]) for i in range(6) for j in range(6) if i != j])
@@ -108,8 +110,9 @@ def test_the_discrepancy_is_the_unbiased_one() -> None:
 
 def test_mean_matching_is_the_best_of_its_constraints() -> None:
     """Against a general solver on the same quadratic form: the same value, within box and mean."""
-    from scipy.optimize import minimize
+    from scipy import optimize
 
+    minimize: Any = optimize.minimize
     draw = np.random.default_rng(2)
     ours, theirs = draw.standard_normal((25, 2)), draw.standard_normal((30, 2)) * 0.6 + 0.8
     asked = weighting.problem(ours.astype(np.float32), theirs.astype(np.float32), 1.0)
@@ -163,7 +166,7 @@ def planted(share: float, n: int, seed: int, side: str = "s") -> Records:
 
 @pytest.mark.parametrize("method", ["kmm", "odds"])
 def test_matching_draws_what_the_human_side_has(method: str) -> None:
-    """Candidates of which a fifth is of the human kind are drawn toward it; discrepancy falls on unseen text."""
+    """Candidates of which a fifth is of the human kind are drawn toward it; on unseen text too."""
     given, human = planted(0.2, 300, 1), planted(0.9, 200, 2)
     found = mixed(f"matching:method={method},repeats=6", given, human)
     assert np.mean(found.records.column("kind")) > 0.55
@@ -176,7 +179,7 @@ def test_matching_draws_what_the_human_side_has(method: str) -> None:
 
 
 def test_importance_draws_by_its_formula() -> None:
-    """(1 - p)^b with b = 1 draws 9 of 10 from records with p = 0.1 against p = 0.9; no more than the repeats."""
+    """(1 - p)^b with b = 1 draws 9 of 10 from records with p = 0.1 against 0.9; none over the repeats."""
     given = planted(0.5, 2000, 4)
     found = mixed("importance:p=p,b=1,repeats=50,upsample=1", given)
     kinds = Counter(found.records.column("kind"))
@@ -230,7 +233,7 @@ def test_a_ratio_is_kept_by_either_way(spec: str, share: float | None, by: str) 
 
 
 def test_a_block_is_of_one_source() -> None:
-    """With an item field each item comes once, blocks of three items of one generator, lacking ones of another."""
+    """With an item field each item comes once, three in a row of one generator, lacking ones of another."""
     given = items()
     found = mixed("block:length=3,item=item", given)
     assert 12 == len(found.records)
