@@ -67,7 +67,7 @@ def sft(base: Path, more: str = "") -> Sft:
 
 @pytest.fixture(scope="module")
 def model(base: Path, colours: Records) -> SftModel:
-    return sft(base, "epochs=14").fit(colours, seed=1)
+    return sft(base, "epochs=14,r=32,alpha=64").fit(colours, seed=1)
 
 
 def ask(model: Any, text: str, **more: Any) -> Any:
@@ -191,10 +191,11 @@ def test_a_seed_gives_the_same_model_and_leaves_no_trace(base: Path, colours: Re
     np.random.seed(5)
     torch.manual_seed(5)
     before = dict(os.environ)
-    names = [sft(base, "steps=3").fit(colours, seed=seed).model for seed in (3, 3, 4)]
+    names = [sft(base, "steps=3").fit(colours, seed=seed).model for seed in (3, 4)]
     assert expected == (random.random(), float(np.random.rand()), float(torch.rand(())))
     assert before == dict(os.environ)
-    assert names[0] == names[1] != names[2]
+    torch.manual_seed(6)  # where the process stands does not matter
+    assert names[0] == sft(base, "steps=3").fit(colours, seed=3).model != names[1]
 
 
 def test_training_goes_on_from_a_model(model: SftModel, base: Path, colours: Records) -> None:

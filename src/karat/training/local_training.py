@@ -123,8 +123,9 @@ def tune(
     stopping = course.patience > 0 and validation is not None
     with alone(), tempfile.TemporaryDirectory(prefix="karat-") as folder:
         from datasets import Dataset
-        from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback
+        from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, set_seed
 
+        set_seed(seed % 2**32)  # not every release of TRL does so before an adapter is drawn
         config, made = _trainer(kind)
         told = {**_options(course, base, seed, folder, stopping), **(more or {})}
         args = config(**told)
