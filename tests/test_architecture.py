@@ -43,7 +43,13 @@ ORDER = (
 )
 HEAVY = {"torch", "transformers", "sentence_transformers", "scipy", "sklearn", "pandas", "ray"}
 # Imported by nobody at the top level; they are models, and name torch on every line.
-TORCH_AT_TOP = {"generation/causal.py", "generation/causal_training.py"}
+TORCH_AT_TOP = {
+    "generation/causal.py",
+    "generation/causal_training.py",
+    "training/transformer.py",
+    "training/transformer_search.py",
+    "training/transformer_training.py",
+}
 SHELF_FOLDERS = {
     shelf: home.removeprefix("karat.").replace(".", "/") for shelf, home in registry.SHELVES.items()
 }
