@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from karat.simulation.forecast import forecast
     from karat.simulation.stage import simulate
     from karat.training.stage import train
+    from karat.valuation.auto import auto_curate
+    from karat.valuation.crossing import cross_train
+    from karat.valuation.mitigation import mitigate
     from karat.valuation.stage import value
 
 _HOMES = {
@@ -44,8 +47,11 @@ _HOMES = {
     "pilot": "karat.piloting.stage",
     "audit": "karat.auditing.stage",
     "curate": "karat.curation.stage",
+    "auto_curate": "karat.valuation.auto",
     "train": "karat.training.stage",
+    "cross_train": "karat.valuation.crossing",
     "value": "karat.valuation.stage",
+    "mitigate": "karat.valuation.mitigation",
     "simulate": "karat.simulation.stage",
     "forecast": "karat.simulation.forecast",
     "report": "karat.reporting.stage",
@@ -59,10 +65,13 @@ __all__ = [
     "annotate",
     "attributes",
     "audit",
+    "auto_curate",
+    "cross_train",
     "curate",
     "datasets",
     "forecast",
     "generate",
+    "mitigate",
     "pilot",
     "read",
     "report",

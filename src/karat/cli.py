@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from karat.runs import Run
 
 _PILOT = "--pilot"
+_AUTO = "--auto"
 _ABOUT = "What LLM-generated training data is worth, and how to make it worth more."
 
 
@@ -76,6 +77,8 @@ def _run(tokens: Sequence[str]) -> None:
     if tokens[:1] == ["generate"] and _PILOT in tokens:
         # The same words, but other flags: a pilot takes several providers and recipes, and leaves a report.
         tokens = ["pilot", *(token for token in tokens[1:] if token != _PILOT)]
+    if tokens[:1] == ["curate"] and _AUTO in tokens:
+        tokens = ["auto-curate", *(token for token in tokens[1:] if token != _AUTO)]
     chosen = COMMANDS.get(tokens[0]) if tokens else None
     fields: dict[str, dict[str, str]] = {}
     if chosen and chosen.files:
@@ -170,7 +173,7 @@ def _execute(call: Call, fields: dict[str, dict[str, str]]) -> None:
             placed["journal"] = _journal(run, command.journal or command.name, fresh)
         if "cache" in taken:
             placed["cache"] = run.work("vectors")
-        if not command.kept:
+        if not command.kept or (command.anew and settings.get(command.anew) is not None):
             result = call.stage(**settings, **placed)
         else:
             result = run.step(call.stage, **settings, **placed)
@@ -392,8 +395,21 @@ COMMANDS: dict[str, Command] = {
             extras=(
                 Extra("out", str, None, "File for the kept records: .jsonl, .jsonl.gz, .csv or .parquet."),
                 Extra("dropped", str, None, "File for the dropped records, each with its reason."),
+                Extra("auto", bool, False, "Search for the best curation (see: karat auto-curate)."),
             ),
             leaves={"out": "file", "dropped": "file"},
+        ),
+        Command(
+            "auto-curate",
+            "karat.valuation.auto:auto_curate",
+            cli_finish.curate,
+            files=("candidate", "reference", "test"),
+            extras=(
+                Extra("out", str, None, "File for the kept records: .jsonl, .jsonl.gz, .csv or .parquet."),
+                Extra("dropped", str, None, "File for the dropped records, each with its reason."),
+            ),
+            leaves={"out": "file", "dropped": "file"},
+            lines=True,
         ),
         Command(
             "train",
@@ -402,6 +418,16 @@ COMMANDS: dict[str, Command] = {
             files=("train", "test"),
             extras=(_OUT, Extra("predictions", str, None, "File for the predictions of the test records.")),
             leaves={"out": "folder", "predictions": "file"},
+            anew="save",
+        ),
+        Command(
+            "cross-train",
+            "karat.valuation.crossing:cross_train",
+            cli_finish.report,
+            files=("human", "synthetic", "test", "synthetic_test"),
+            extras=(_OUT,),
+            leaves=_FOLDER,
+            lines=True,
         ),
         Command(
             "value",
@@ -410,6 +436,16 @@ COMMANDS: dict[str, Command] = {
             files=("synthetic", "human", "test"),
             extras=(_OUT,),
             leaves=_FOLDER,
+            lines=True,
+        ),
+        Command(
+            "mitigate",
+            "karat.valuation.mitigation:mitigate",
+            cli_finish.report,
+            files=("synthetic", "human", "test"),
+            extras=(_OUT,),
+            leaves=_FOLDER,
+            lines=True,
         ),
         Command(
             "simulate",

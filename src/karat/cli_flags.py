@@ -75,6 +75,7 @@ class Command:
     optional: tuple[str, ...] = ()  # settings that the stage wants, but takes as None
     leaves: Mapping[str, str] = field(default_factory=dict)  # extra -> "file" of records or "folder"
     kept: bool = True  # as a step of the run folder
+    anew: str = ""  # a setting that leaves something elsewhere, so that a kept step would not do
     journalled: bool = False  # the stage itself knows what is done, and reads files that a key cannot see
     journal: str = ""  # whose journal it shares, where not its own
     executor: str = "local"  # where the work runs unless the user says otherwise

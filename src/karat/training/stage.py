@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from karat import registry
 from karat.blocks import Block, Chart, Column, Example, Examples, Headline, Line, Note, Section, Table
 from karat.errors import BadSetting, InputError, NotEnoughData, did_you_mean
+from karat.generation.saved_models import save_model
 from karat.records import Records
 from karat.training import scores as scoring
 from karat.training.base import (
@@ -168,6 +170,7 @@ def train(
     allow_leakage: bool = False,
     drop_leaks: bool = False,
     trials: int = 1000,
+    save: Path | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Train one model and score it beside chance and a look-up table.
@@ -177,6 +180,7 @@ def train(
     allow_leakage: train although training records stand in the test data, and say so.
     drop_leaks: leave training records out that stand in the test data.
     trials: how often the test records are resampled for the 95 % intervals.
+    save: folder for the model; one that writes then answers as --provider trained:path=FOLDER.
     Raises LeakageError when records stand in both and neither was chosen.
     """
     maker = registry.make("trainers", trainer)
@@ -192,6 +196,8 @@ def train(
     answers = model.predict(test)
     made = registry.signature(maker, seed=seed, train=train.fingerprint[:8], test=test.fingerprint[:8])
     found = rate(answers, train, test, maker=made, trials=trials, seed=seed)
+    if save is not None:
+        save_model(model, maker, save)
     if progress:
         progress("train", 2, 2)
     return Trained(

@@ -62,7 +62,8 @@ def auto_curate(
     trainer: the trainer by name and settings, for example linear:C=1.
     metric: the score that decides; chosen by the data type when none is given.
     filters: sets of filters to try, those of one set joined by +; the budget's own when none are given.
-    orders: orderings to try. mixtures: mixtures to try.
+    orders: orderings to try; the budget's own when none are given.
+    mixtures: mixtures to try; the budget's own when none are given.
     folds: into how many parts the human records are cut for validation.
     fits: the most models that the search trains; 0 takes the budget's (60, 250 or 1000).
     seeds: how often the final models are trained, and how many random selections they are held against.
