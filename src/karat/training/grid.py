@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
-from karat.errors import KaratError, Stopped
+from karat.errors import BadSetting, KaratError, MissingExtra, Stopped, UnknownPart
 from karat.executors.base import Lost
 from karat.training.base import Progress
 
@@ -34,6 +34,8 @@ Packed = dict[str, Any]
 
 TRIES = 3
 """how often a cell may take its worker with it before it counts as failed"""
+_COMMON = (Stopped, BadSetting, MissingExtra, UnknownPart)
+"""errors that are those of all cells, so that no cell stands for itself"""
 _SECONDS = 0.5  # of work that travel together: a task costs milliseconds
 
 
@@ -175,7 +177,7 @@ class _Tally(Generic[Cell, Result]):
     def take(self, chunk: Sequence[int], answers: Sequence[_Answer]) -> None:
         """Take what a worker gave for a chunk of cells; an error of a cell is raised, unless lenient."""
         for at, answer in zip(chunk, answers):
-            if isinstance(answer.error, Stopped) or (answer.error is not None and not self.lenient):
+            if isinstance(answer.error, _COMMON) or (answer.error is not None and not self.lenient):
                 raise answer.error
             self.done[self.keys[at]] = answer.result if answer.error is None else Failed(str(answer.error))
         self._tell()

@@ -178,13 +178,21 @@ def f1_by_label(found: Outcome, weights: Weights | None = None) -> tuple[Floats,
 
 
 def _f1(found: Outcome, rows: Weights) -> tuple[Floats, NDArray[np.bool_]]:
-    names = np.arange(len(found.classes))
-    gold = found.gold[:, None] == names
-    said = found.predicted[:, None] == names
-    right = rows @ (gold & said).astype(np.float32)
-    either = rows @ gold.astype(np.float32) + rows @ said.astype(np.float32)
+    width = len(found.classes)
+    right = _sums(rows[:, found.gold == found.predicted], found.gold[found.gold == found.predicted], width)
+    either = _sums(rows, found.gold, width) + _sums(rows, found.predicted, width)
     present = either > 0
-    return np.where(present, 2 * right.astype(np.float64) / np.where(present, either, 1), 0.0), present
+    return np.where(present, 2 * right / np.where(present, either, 1), 0.0), present
+
+
+def _sums(rows: Weights, classes: Indices, width: int) -> Floats:
+    """Return the weight [resamples, width] of the records of each class, however many there are."""
+    found = np.zeros((len(rows), width))
+    if len(classes):
+        order = np.argsort(classes, kind="stable")
+        names, starts = np.unique(classes[order], return_index=True)
+        found[:, names] = np.add.reduceat(rows[:, order], starts, axis=1)
+    return found
 
 
 def resampled(

@@ -162,6 +162,7 @@ def _steeper(sizes: Sequence[int], curves: Floats, step: float) -> Floats:
     """Return how many more records give `step`, by the slope of the curve's last tenfold."""
     logs = np.log(np.asarray(sizes, float))
     last = logs >= logs[-1] - np.log(10.0)
+    last[-2:] = True
     x = logs[last] - logs[last].mean()
     slope = (curves[:, last] @ x) / float(x @ x)
     with np.errstate(divide="ignore", over="ignore"):

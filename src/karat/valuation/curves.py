@@ -7,6 +7,7 @@ The shuffle is plain, not stratified by label: a small human set may lack a rare
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat import registry
-from karat.errors import NotEnoughData
+from karat.errors import InputError, NotEnoughData
 from karat.records import Records, from_table
 from karat.training import grid as trainings
 from karat.training import scores as scoring
@@ -72,6 +73,8 @@ class Outcomes:
     seeds: int
     said: dict[Fit, Scored] = field(repr=False)
     nothing: Scored = field(repr=False)
+    guess: float | None = None
+    """the score of guessing labels by their human shares, where that is something else"""
     failed: dict[Fit, str] = field(default_factory=dict)
     """why a model could not be trained"""
 
@@ -182,10 +185,11 @@ def run(
             said[fit] = result
     if not said:
         raise NotEnoughData(f"no model could be trained: {next(iter(failed.values()))}")
-    decided = _metric(next(iter(said.values())), metric)
-    return Outcomes(
-        decided, seeds, said, _nothing(decided, bench, next(iter(said.values())), human, test), failed
-    )
+    first = next(iter(said.values()))
+    decided = _metric(first, metric)
+    nothing = _nothing(decided, bench, first, human, test)
+    guess = _guess(nothing, bench, human) if decided == "macro_f1" else None
+    return Outcomes(decided, seeds, said, nothing, guess, failed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,6 +211,7 @@ def train_one(bench: Bench, fit: Fit) -> Scored:
     rows = bench.shuffles.rows(fit)
     said: Answers = bench.reader.fit_predict(rows, bench.test, seed=bench.shuffles.seed + fit.seed)
     if isinstance(said, Predictions):
+        _finite(said.probabilities)
         scoring.check_metric(bench.metric or "macro_f1", "labels")
         return scoring.outcome(said, bench.gold, bench.classes)
     kind: Kind = (
@@ -216,7 +221,15 @@ def train_one(bench: Bench, fit: Fit) -> Scored:
     scoring.check_metric(name, kind)
     found = scoring.outcome(said, metrics=(name,))
     assert isinstance(found, Tally)
+    _finite(found.statistics[name])
     return Tally({name: found.statistics[name]})  # a corpus has many statistics, and there are many models
+
+
+def _finite(numbers: Floats) -> None:
+    if not np.isfinite(numbers).all():
+        raise InputError(
+            "the model answers with NaN or infinity; lower its learning rate, or give it more records"
+        )
 
 
 def _metric(said: Scored, asked: str) -> str:
@@ -247,6 +260,17 @@ def _nothing(metric: str, bench: Bench, said: Scored, human: Records, test: Reco
         sizes = np.array([len(text.encode("utf-8", "replace")) for text in test.texts()], dtype=np.int64)
         answers = Weighed(ids, sizes * np.log(256.0), sizes, sizes)
     return scoring.outcome(answers, metrics=(metric,))
+
+
+def _guess(nothing: Scored, bench: Bench, human: Records) -> float | None:
+    """Return the macro-F1 of labels drawn by the shares that they have among human records."""
+    if isinstance(nothing, Tally):
+        return None
+    labels = gold_labels(human)
+    shares = {name: count / len(labels) for name, count in Counter(labels).items()}
+    drawn = np.isin(np.arange(len(bench.classes)), [bench.classes.index(name) for name in shares])
+    f1 = scoring.random_f1(bench.gold, shares, bench.classes)
+    return float(f1[drawn | np.isin(bench.classes, bench.gold)].mean())
 
 
 def _several(records: Records) -> tuple[tuple[str, ...], ...]:

@@ -141,15 +141,22 @@ def equivalence(
     target: float,
     target_draws: Floats,
     *,
+    chance: Floats | None = None,
     level: float = 0.95,
 ) -> Equivalence:
     """Return what a set of `records` is worth that scores `target`.
 
     human [sizes] and human_draws [trials, sizes]: the mean human curve and its resamples. target_draws
-    [trials]: resamples of the target, paired with those of the curve. More must be better.
+    [trials]: resamples of the target, paired with those of the curve. More must be better. chance: what
+    guessing scores, and its resamples [trials]; a set that is not told apart from it is worth nothing,
+    although a handful of human records may score less than guessing does.
     """
     point = float(reach(sizes, human[None, :], np.array([target]))[0])
     draws = reach(sizes, human_draws, target_draws)
+    if chance is not None:
+        draws = np.where(target_draws > chance, draws, BELOW)
+        if np.quantile(target_draws - chance, (1 - level) / 2) <= 0:
+            point = BELOW
     low, high = (float(q) for q in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="nearest"))
     censored = "above" if point == ABOVE else "below" if point == BELOW else ""
     worth = None if censored else round(point)

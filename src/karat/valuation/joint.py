@@ -142,10 +142,12 @@ def fit(
     if reason:
         return Joint(len(r), None, None, None, None, None, refused=reason)
     noise = draws.std(axis=0)
-    law = solve(r, s, losses, noise, floor=floor)
-    laws = [solve(r, s, row, noise, floor=floor, start=law) for row in draws]
-    etas = np.array([each.eta for each in laws])
-    low, high = _corrected(etas, law.eta, level)
+    law, _ = solve(r, s, losses, noise, floor=floor)
+    pairs = [solve(r, s, row, noise, floor=floor, start=law) for row in draws]
+    laws = [chosen for chosen, _ in pairs]
+    # whether there is a floor B is a choice that the interval must hold too
+    ends = [_corrected(np.array([each.eta for each in some]), law.eta, level) for some in zip(*pairs)]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
     missed = losses - law.loss(r, s)
     explained = 1 - float(missed @ missed) / float(((losses - losses.mean()) ** 2).sum())
     error = float(np.sqrt((missed**2).mean()))
@@ -156,7 +158,7 @@ def fit(
             f"noise, and explains {explained:.1%}"
         )
         return Joint(len(r), None, None, (low, high), explained, error, refused=reason)
-    if high > _WIDEST * max(low, 0.02):
+    if high > _WIDEST * max(low, 0.02) or high > 0.99 * ETA[1]:
         reason = (
             f"the runs cannot tell the exchange rate: {low:.3g} to {high:.3g} fit them about equally well; "
             "more seeds, more test records or more sizes would narrow it"
@@ -174,8 +176,10 @@ def solve(
     *,
     floor: float = -np.inf,
     start: Law | None = None,
-) -> Law:
+) -> tuple[Law, Law]:
     """Return the law of least robust squares (soft L1, in units of `noise` [runs]) over several starts.
+
+    The second law is the one with B free; the first may have B = 0, where a free one does not earn its place.
 
     For given alpha, eta and gamma the law is linear in E, A and B; a grid of these gives the starts.
     """
@@ -190,7 +194,8 @@ def solve(
     full, cost = unit.least(starts, steps)
     flat, without = unit.least([first * _FLAT for first in starts], steps, flat=True)
     # B cannot be below zero, so that a free one takes from eta what is noise: it must earn its two parameters
-    return unit.unpack(full if 2 * (without - cost) > _EARNED else flat)
+    free = unit.unpack(full)
+    return (free if 2 * (without - cost) > _EARNED else unit.unpack(flat)), free
 
 
 class _Unit:
@@ -224,15 +229,16 @@ class _Unit:
         for first in starts:
             x = np.clip(first, self.low, self.high)
 
-            def full(part: Floats, x: Floats = x) -> Floats:
-                found = x.copy()
-                found[free] = part
-                return found
+            def residuals(part: Floats, x: Floats = x) -> Floats:
+                return self.residuals(_filled(x, free, part))
+
+            def jacobian(part: Floats, x: Floats = x) -> Floats:
+                return np.asarray(self.jacobian(_filled(x, free, part))[:, free])
 
             found = least_squares(
-                lambda part, full=full: self.residuals(full(part)),
+                residuals,
                 x[free],
-                jac=lambda part, full=full: self.jacobian(full(part))[:, free],
+                jac=jacobian,
                 bounds=(self.low[free], self.high[free]),
                 loss="soft_l1",
                 f_scale=2.0,
@@ -240,7 +246,7 @@ class _Unit:
                 max_nfev=steps,
             )
             if found.cost < cost:
-                best, cost = full(found.x), float(found.cost)
+                best, cost = _filled(x, free, found.x), float(found.cost)
         return best, cost
 
     def parts(self, x: Floats) -> tuple[Floats, Floats, Floats]:
@@ -312,6 +318,12 @@ class _Unit:
     def pack(self, law: Law) -> Floats:
         level = np.log(law.A) - law.alpha * np.log(self.middle)
         return np.array([law.E, level, *np.log([law.alpha, law.eta]), law.B, np.log(law.gamma)])
+
+
+def _filled(x: Floats, free: NDArray[np.int64], part: Floats) -> Floats:
+    found = x.copy()
+    found[free] = part
+    return found
 
 
 def _corrected(draws: Floats, value: float, level: float) -> tuple[float, float]:

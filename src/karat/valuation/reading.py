@@ -49,7 +49,7 @@ class Reading:
     synthetic: Side
     mixed: Side
     none: Side
-    """the constant answer, which is what no record at all gives"""
+    """what no record at all gives: a constant answer, or guessing where that scores more"""
     parts: dict[int, Side]
     """number of synthetic records -> their scores, added to human ones"""
     seed: int
@@ -61,7 +61,7 @@ class Reading:
 
     @property
     def chance(self) -> float:
-        """The score of what is said without any record: the most common human label, the source itself ..."""
+        """The score without any record: of a constant answer or of guessing, of the source itself."""
         return float(self.sign * self.none.point[0, 0])
 
     def equivalence(self) -> Equivalence:
@@ -80,6 +80,7 @@ class Reading:
                 records,
                 float(self.synthetic.point[k].mean()),
                 reached[:, k],
+                chance=self.none.draws[:, 0, 0],
             )
             for k, records in enumerate(self.synthetic.sizes)
         ]
@@ -229,11 +230,14 @@ def read(
         for name, sizes in arms
     }
     none = np.full((1, found.seeds), column(found.nothing))
+    sign = 1.0 if scoring.METRICS[found.metric] else -1.0
     point = scored(found.metric, models)[0]
     draws = scoring.resampled(lambda weights: scored(found.metric, models, weights), texts, trials, seed=seed)
 
+    lift = 0.0 if found.guess is None else max(0.0, sign * found.guess - float(point[none[0, 0]]))
+
     def side(name: str, at: int) -> Side:
-        sizes = tuple(size[at] for size in dict(arms)[name])
+        sizes = tuple(size[1] if at == 1 else size[2] for size in dict(arms)[name])
         return Side(sizes, point[columns[name]], draws[:, columns[name]])
 
     return Reading(
@@ -241,7 +245,7 @@ def read(
         side("human", 1),
         side("synthetic", 2),
         side("mixed", 1),
-        Side((0,), point[none], draws[:, none]),
+        Side((0,), point[none] + lift, draws[:, none] + lift),
         {part: side(str(part), 1) for part in shares if len(columns[str(part)])},
         seed,
     )

@@ -315,6 +315,11 @@ def _check(metric: str, seeds: int, budget: str, kind: Kind) -> None:
 def _check_labels(synthetic: Records, human: Records, test: Records) -> None:
     """Raise InputError where one side has no labels, or where the sides share none."""
     gold = set(gold_labels(test, "test"))
+    if len(gold) < 2:
+        raise NotEnoughData(
+            f"{test.path}: all test records have the label {next(iter(gold))!r}, which tells no model from "
+            "another; give test records with at least two labels"
+        )
     for side, name in ((synthetic, "synthetic"), (human, "human")):
         labels = set(gold_labels(side, name))
         if not labels & gold:
@@ -373,7 +378,7 @@ def _saw_warnings(known: Seen) -> list[Warned]:
 
 def _failures(failed: Mapping[curves.Fit, str]) -> list[Warned]:
     """Return one warning a reason for models that could not be trained."""
-    first = {reason: fit for fit, reason in reversed(failed.items())}
+    first = {reason: fit for fit, reason in reversed(list(failed.items()))}
     counts = Counter(failed.values())
     return [
         Warned(

@@ -1,19 +1,18 @@
-"""A causal transformer trained from scratch on records; it writes new ones and can label. Knows no loop.
+"""A causal transformer trained from scratch on records; it writes, labels and weighs them. Knows no loop.
 
-Rows are `start, label, text tokens, end`. Words are tokens where there are few of them (a grammar), else
-byte-level
-BPE pieces. A model of labelled records labels a text by Bayes' rule: p(label | text) ~ p(label) p(text |
-label).
+Words are tokens where there are few of them (a grammar), else byte-level BPE pieces. A model of labelled
+records labels a text by Bayes' rule: p(label | text) ~ p(label) p(text | label). Texts that are longer than
+the context are learned and weighed in windows, each with a quarter of a context before it as what is known.
 """
 
 from __future__ import annotations
 
+import json
 import math
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -22,21 +21,18 @@ from numpy.typing import NDArray
 from karat import errors
 from karat import records as karat_records
 from karat.records import Records
-from karat.training.base import Predictions, Progress
+from karat.training.base import Predictions, Progress, Weighed
 
 if TYPE_CHECKING:
     from karat.generation.base import Request, Response
     from karat.generation.causal import Causal
     from karat.generation.causal_training import History
 
-WORD = re.compile(r"\w+|[^\w\s]")
-FEW_WORDS = 64
-"""Up to this many different words in all records, each word is a token of its own."""
-
 EPOCHS = 8
 """Real text is read at most this often by the presets; a small corpus would be known by heart after that."""
-
-START, END, UNKNOWN = 0, 1, 2
+_ABOUT, _WEIGHTS, _FORMAT = "gpt.json", "gpt.safetensors", 1
+_LOGITS = 1 << 25
+"""Numbers that weighing holds at once: 128 MB."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +81,9 @@ class Gpt:
     threads: cores for one fit; 1 makes the result independent of the number of cores, 0 takes all.
     """
 
+    types: ClassVar[tuple[str, ...]] = ("text", "classification", "annotation", "dialogue")
+    types: ClassVar[tuple[str, ...]] = ("classification", "text", "annotation", "dialogue")
+    continues: ClassVar[bool] = True
     writes: ClassVar[bool] = True
     """its models have `generate`, which the simulation asks for"""
 
@@ -102,6 +101,8 @@ class Gpt:
         for name in ("layers", "heads", "width", "context", "steps", "batch_tokens", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is below 0; 0 takes the preset's")
+        if 0 < self.context < 8:
+            raise ValueError(f"context={self.context} leaves no room for a text; take 8 or more, or 0")
 
     def fit(
         self,
@@ -110,45 +111,166 @@ class Gpt:
         seed: int = 0,
         validation: Records | None = None,
         progress: Progress | None = None,
+        start: GptModel | None = None,
     ) -> GptModel:
-        """Train a new model on the texts (and labels, where there are any) of records."""
+        """Train a model on the texts (and labels, where there are any) of records.
+
+        start: go on from this model, which stays as it is. Its shape and its BPE pieces are kept; labels and
+        words that it lacks are added, as unlikely at first as an unknown word.
+        """
+        records = _usable(records)
         with _torch_threads(self.threads):
-            from karat.generation.causal import CausalConfig
             from karat.generation.causal_training import train_causal
 
             chosen = PRESETS[self.preset]
-            codec = make_codec(records, self.tokens, chosen.pieces)
+            batch_tokens = self.batch_tokens or chosen.batch_tokens
+            codec = self._codec(records, chosen, start)
             rows = codec.rows(records)
-            longest = max(map(len, rows))
+            config, begun = self._shape(chosen, codec, max(map(len, rows)), start)
+            apart = None if validation is None else codec.rows(_usable(validation))
+            if apart is None and max(map(len, rows)) > config.context and len(rows) >= 20:
+                # Windows of one text must not be both learned and held out.
+                order = np.random.default_rng([seed, 2]).permutation(len(rows))
+                held = set(order[: len(rows) // 20].tolist())
+                apart = [rows[i] for i in sorted(held)]
+                rows = [row for i, row in enumerate(rows) if i not in held]
+            cut, scored = _windows(rows, codec.prefix, config.context)
+            held_cut, held_scored = (
+                (None, 1) if apart is None else _windows(apart, codec.prefix, config.context)
+            )
+            model, history = train_causal(
+                cut,
+                config,
+                steps=self.steps or _steps(chosen, rows, codec, batch_tokens),
+                seed=seed,
+                optimiser=chosen.optimiser,
+                lr=chosen.lr,
+                adam_lr=chosen.adam_lr,
+                weight_decay=chosen.weight_decay,
+                batch_tokens=batch_tokens,
+                validation=held_cut,
+                loss_mask_prefix=scored,
+                validation_mask_prefix=held_scored,
+                model=begun,
+                progress=progress,
+            )
+        shares = np.asarray([codec.label_counts[label] for label in codec.labels], dtype=np.float64)
+        saw = dict.fromkeys([*(start.saw if start is not None else ()), records.fingerprint])
+        return GptModel(
+            model, codec, history, tuple(shares / max(shares.sum(), 1.0)), tuple(saw), self.threads
+        )
+
+    @staticmethod
+    def load(folder: str | Path) -> GptModel:
+        """Read a model that its `save` wrote; tensors and plain values only."""
+        with _torch_threads(0):
+            from safetensors.torch import load_file
+
+            from karat.generation.causal import Causal, CausalConfig
+            from karat.generation.causal_training import History
+
+            told = json.loads((Path(folder) / _ABOUT).read_text("utf-8"))
+            if told.get("format") != _FORMAT:
+                raise errors.InputError(
+                    f"{folder}: format {told.get('format')!r} of another version of karat; train anew"
+                )
+            causal = Causal(CausalConfig(**told["config"]))
+            causal.load_state_dict(load_file(Path(folder) / _WEIGHTS))
+        named = told["codec"]
+        codec = Codec(
+            tuple(named["labels"]), dict(named["label_counts"]), tuple(named["words"]), named["pieces"]
+        )
+        history = told["history"]
+        for name in ("losses", "validation"):
+            history[name] = tuple((int(step), float(loss)) for step, loss in history[name])
+        return GptModel(
+            causal.eval(),
+            codec,
+            History(**history),
+            tuple(told["label_shares"]),
+            tuple(told["saw"]),
+            int(told["threads"]),
+        )
+
+    def _codec(self, records: Records, chosen: Preset, start: GptModel | None) -> Codec:
+        if start is None:
+            return make_codec(records, self.tokens, chosen.pieces)
+        kept = "bpe" if start.codec.pieces else "word"
+        if self.tokens not in ("auto", kept):
+            raise errors.BadSetting(
+                f"tokens={self.tokens}, but the model to go on from has tokens={kept}; leave tokens out"
+            )
+        return widened(start.codec, records)
+
+    def _shape(
+        self, chosen: Preset, codec: Codec, longest: int, start: GptModel | None
+    ) -> tuple[CausalConfig, Causal | None]:
+        """The shape of the model, and the weights to go on from. Raises BadSetting where both say otherwise."""
+        from karat.generation.causal import CausalConfig
+
+        if start is None:
             # Models drift to longer texts than they were trained on, so that there must be room
             # for twice the longest.
             context = self.context or min(chosen.context, max(32, 2 * longest))
-            config = CausalConfig(
+            return CausalConfig(
                 vocab_size=codec.size,
                 layers=self.layers or chosen.layers,
                 heads=self.heads or chosen.heads,
                 width=self.width or chosen.width,
                 context=context,
                 dropout=chosen.dropout,
-            )
-            model, history = train_causal(
-                rows,
-                config,
-                steps=self.steps or _steps(chosen, rows, codec, self.batch_tokens or chosen.batch_tokens),
-                seed=seed,
-                optimiser=chosen.optimiser,
-                lr=chosen.lr,
-                adam_lr=chosen.adam_lr,
-                weight_decay=chosen.weight_decay,
-                batch_tokens=self.batch_tokens or chosen.batch_tokens,
-                validation=None if validation is None else codec.rows(validation),
-                loss_mask_prefix=codec.prefix,
-                progress=progress,
-            )
-        shares = np.asarray([codec.label_counts[label] for label in codec.labels], dtype=np.float64)
-        return GptModel(
-            model, codec, history, tuple(shares / max(shares.sum(), 1.0)), records.fingerprint, self.threads
+            ), None
+        begun = _grown(start.causal, start.codec, codec)
+        for name in ("layers", "heads", "width", "context"):
+            wanted, there = getattr(self, name), getattr(begun.config, name)
+            if wanted not in (0, there):
+                raise errors.BadSetting(
+                    f"{name}={wanted}, but the model to go on from has {name}={there}; leave it out"
+                )
+        return begun.config, begun
+
+
+def _usable(records: Records) -> Records:
+    """Raise where the trainer cannot read such records; leave annotators' empty answers out."""
+    if records.datatype not in Gpt.types:
+        raise errors.BadSetting(
+            f"trainer 'gpt' takes {', '.join(Gpt.types)} records, but {records.path} holds "
+            f"{records.datatype} records; choose another trainer (see: karat list trainers)"
         )
+    if not len(records):
+        raise errors.NotEnoughData(f"{records.path}: no records are left to train on; give more")
+    return answered(records) if records.datatype == "annotation" else records
+
+
+def _windows(rows: Sequence[Sequence[int]], prefix: int, context: int) -> tuple[list[list[int]], list[int]]:
+    """All rows in windows that fit, and from which place on each counts."""
+    found = [window for row in rows for window in windows(row, prefix, context)]
+    return [row for row, _ in found], [scored for _, scored in found]
+
+
+def _grown(model: Causal, old: Codec, new: Codec) -> Causal:
+    """The model with a place for each token of `new`; what is not in `old` begins as an unknown word."""
+    import dataclasses
+
+    import torch
+
+    from karat.generation.causal import Causal
+
+    if old.names == new.names:
+        return model
+    place = {name: i for i, name in enumerate(old.names)}
+    at = torch.tensor([place.get(name, -1) for name in new.names])
+    known = at >= 0
+    grown = Causal(dataclasses.replace(model.config, vocab_size=new.size))
+    weights, fresh = dict(model.state_dict()), grown.state_dict()
+    for name in ("embed.weight", "head", "bias"):
+        table, before = fresh[name].clone(), weights[name]
+        if name != "embed.weight":  # a vector of its own, or the model could never tell it from another
+            table[:] = before[UNKNOWN]
+        table[known] = before[at[known]]
+        weights[name] = table
+    grown.load_state_dict(weights)
+    return grown
 
 
 def _steps(chosen: Preset, rows: Sequence[Sequence[int]], codec: Codec, batch_tokens: int) -> int:
@@ -175,13 +297,13 @@ def _torch_threads(wanted: int) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class GptModel:
-    """A trained model: `generate` writes records, `complete` answers, `predict` labels, `loss` weighs."""
+    """A trained model: `generate` writes records, `complete` answers, `predict` labels or weighs, `loss` too."""
 
     causal: Causal
     codec: Codec
     history: History
     label_shares: tuple[float, ...]
-    saw: str  # fingerprint of the training records
+    saw: tuple[str, ...]  # fingerprints of the training records
     threads: int = 1
 
     batch_size = 512
@@ -216,7 +338,11 @@ class GptModel:
             rows.append(row)
         made = karat_records.from_rows(rows, datatype="classification" if self.codec.labels else "text")
         return made.with_lineage(
-            source="synthetic", generator=self.model, seed=seed, logprob=logprobs, generator_saw=[self.saw]
+            source="synthetic",
+            generator=self.model,
+            seed=seed,
+            logprob=logprobs,
+            generator_saw=list(self.saw),
         )
 
     async def complete(self, requests: Sequence[Request]) -> list[Response]:
@@ -267,28 +393,67 @@ class GptModel:
 
     def loss(self, texts: Sequence[str]) -> float:
         """Nats a character that the model needs for these texts; comparable between tokenisers."""
-        logs = self._log_chances(texts)
-        top = logs.max(axis=1)
-        nats = -(top + np.log(np.exp(logs - top[:, None]).sum(axis=1))).sum()
-        # What does not fit the context is not scored, so its characters do not count either.
-        room = self.causal.config.context
-        lengths = [len(self.codec.encode(text, "")) for text in texts]
-        characters = sum(len(text) * min(1.0, room / length) for text, length in zip(texts, lengths))
-        return float(nats) / max(1.0, characters)
+        return float(self._surprises(texts).sum()) / max(1.0, sum(map(len, texts)))
 
-    def predict(self, records: Records) -> Predictions:
-        """Return a probability for each label: the label's share times how likely it makes the text."""
+    def predict(self, records: Records) -> Predictions | Weighed:
+        """Return a probability for each label of labelled records, or how likely records without labels are.
+
+        A label's probability is its share times how likely it makes the text. A text without a label is as
+        likely as all labels make it together; where words are tokens, spaces cost nothing.
+        """
+        if records.datatype not in Gpt.types:
+            raise errors.BadSetting(
+                f"a model of 'gpt' answers {', '.join(Gpt.types)} records, but {records.path} holds "
+                f"{records.datatype}"
+            )
+        texts = records.texts()
+        if kind_of(records) == "likelihoods":
+            tokens = [len(self.codec.encode(text, "")) - self.codec.prefix for text in texts]
+            sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+            return Weighed(
+                tuple(records.ids),
+                self._surprises(texts),
+                np.asarray(tokens, dtype=np.int64),
+                np.asarray(sizes, dtype=np.int64),
+            )
         if not self.codec.labels:
             raise errors.InputError("this model learned from records without labels, so it can label none")
-        logs = self._log_chances(records.texts())
+        logs = self._log_chances(texts)
         chances = np.exp(logs - logs.max(axis=1, keepdims=True))
         gold = records.labels()
         return Predictions(
             ids=tuple(records.ids),
             classes=self.codec.labels,
             probabilities=chances / chances.sum(axis=1, keepdims=True),
-            gold=None if gold is None else tuple(gold),
+            gold=None if gold is None or None in gold else tuple(gold),
         )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model to a folder: tensors and plain values."""
+        from safetensors.torch import save_file
+
+        home = Path(folder)
+        home.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.contiguous() for name, tensor in self.causal.state_dict().items()}
+        save_file(weights, home / _WEIGHTS)
+        told = {
+            "format": _FORMAT,
+            "config": asdict(self.causal.config),
+            "codec": self.codec.__getstate__(),
+            "history": asdict(self.history),
+            "label_shares": list(self.label_shares),
+            "saw": list(self.saw),
+            "threads": self.threads,
+        }
+        (home / _ABOUT).write_text(json.dumps(told, ensure_ascii=False), "utf-8")
+        return home
+
+    def _surprises(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """-ln p(text) [n] in nats, the end included; over all labels, and with the bytes of unknown words."""
+        logs = self._log_chances(texts)
+        top = logs.max(axis=1, initial=-np.inf)
+        spelled = np.asarray([self.codec.spelling(text) for text in texts], dtype=np.float64)
+        return np.asarray(spelled - (top + np.log(np.exp(logs - top[:, None]).sum(axis=1))))
 
     def _log_chances(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Log of p(label) p(text | label) [n, labels]; one column without labels."""
@@ -296,144 +461,17 @@ class GptModel:
 
         labels = self.codec.labels or ("",)
         shares = self.label_shares if self.codec.labels else (1.0,)
-        logs = np.empty((len(texts), len(labels)))
+        logs = np.zeros((len(texts), len(labels)))
+        config, prefix = self.causal.config, self.codec.prefix
+        batch = min(256, max(1, _LOGITS // (config.context * config.vocab_size)))
         with _torch_threads(self.threads):
             for column, (label, share) in enumerate(zip(labels, shares)):
-                rows = [self.codec.encode(text, label)[: self.causal.config.context] for text in texts]
-                means = score(self.causal, rows, prefix=self.codec.prefix)
-                lengths = [len(row) - self.codec.prefix for row in rows]
-                logs[:, column] = np.asarray(means) * lengths + math.log(max(share, 1e-12))
+                rows = [windows(self.codec.encode(text, label), prefix, config.context) for text in texts]
+                cut = [window for row in rows for window, _ in row]
+                scored = [first for row in rows for _, first in row]
+                means = score(self.causal, cut, prefix=scored, batch_size=batch)
+                sums = np.asarray(means) * (np.asarray([len(row) for row in cut]) - np.asarray(scored))
+                owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+                np.add.at(logs[:, column], owner, sums)
+                logs[:, column] += math.log(max(share, 1e-12))
         return logs
-
-
-@dataclass(frozen=True, eq=False)
-class Codec:
-    """Texts to token numbers and back: 0 start, 1 end, 2 unknown, then labels, then words or BPE pieces."""
-
-    labels: tuple[str, ...]
-    label_counts: dict[str, int]
-    words: tuple[str, ...] = ()
-    pieces: str = ""  # the BPE tokeniser as JSON; empty where words are tokens
-
-    def __post_init__(self) -> None:
-        first = 3 + len(self.labels)
-        object.__setattr__(self, "_numbers", {word: first + i for i, word in enumerate(self.words)})
-        object.__setattr__(self, "_bpe", _load_bpe(self.pieces) if self.pieces else None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            "labels": self.labels,
-            "label_counts": self.label_counts,
-            "words": self.words,
-            "pieces": self.pieces,
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
-        self.__post_init__()
-
-    @property
-    def size(self) -> int:
-        """How many tokens there are."""
-        bpe: Any = self._bpe  # type: ignore[attr-defined]
-        return 3 + len(self.labels) + (bpe.get_vocab_size() if bpe else len(self.words))
-
-    @property
-    def prefix(self) -> int:
-        """How many first tokens of a row are given: start, and the label where there is one."""
-        return 2 if self.labels else 1
-
-    @property
-    def banned(self) -> tuple[int, ...]:
-        """Tokens that must not be written."""
-        return (START, UNKNOWN, *range(3, 3 + len(self.labels)))
-
-    def start(self, label: str) -> list[int]:
-        """Return the first tokens of a row."""
-        if not self.labels:
-            return [START]
-        return [START, 3 + self.labels.index(label) if label in self.labels else UNKNOWN]
-
-    def encode(self, text: str, label: str) -> list[int]:
-        """Return a text as a row of token numbers."""
-        bpe: Any = self._bpe  # type: ignore[attr-defined]
-        if bpe is not None:
-            first = 3 + len(self.labels)
-            inner = [first + number for number in bpe.encode(text).ids]
-        else:
-            numbers: dict[str, int] = self._numbers  # type: ignore[attr-defined]
-            inner = [numbers.get(word, UNKNOWN) for word in WORD.findall(text)]
-        return [*self.start(label), *inner, END]
-
-    def rows(self, records: Records) -> list[list[int]]:
-        """Return all records as rows."""
-        labels = records.labels() if self.labels else None
-        return [self.encode(text, labels[i] if labels else "") for i, text in enumerate(records.texts())]
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """Return the text that token numbers stand for."""
-        first = 3 + len(self.labels)
-        bpe: Any = self._bpe  # type: ignore[attr-defined]
-        if bpe is not None:
-            return str(bpe.decode([token - first for token in tokens if token >= first]))
-        return join_words([self.words[token - first] for token in tokens if token >= first])
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Join words as they are usually written: no space after an opening or before a closing mark."""
-    text = ""
-    for word in words:
-        glued = not text or text[-1] in "([{" or word in ")]},.;:!?"
-        text += word if glued else " " + word
-    return text
-
-
-def make_codec(records: Records, tokens: str, pieces: int) -> Codec:
-    """Learn the tokens of records."""
-    texts = records.texts()
-    given = records.labels()
-    counts = Counter(label for label in given or () if label is not None)
-    if given is not None and counts and sum(counts.values()) < len(given):
-        raise errors.InputError(f"{records.path}: some records have no label; fill them in or drop the field")
-    labels = tuple(sorted(counts))
-    words: set[str] = set()
-    if tokens != "bpe":
-        for text in texts:
-            words.update(WORD.findall(text))
-            if tokens == "auto" and len(words) > FEW_WORDS:
-                break
-    if tokens == "word" or (tokens == "auto" and len(words) <= FEW_WORDS):
-        return Codec(labels, dict(counts), words=tuple(sorted(words)))
-    return Codec(labels, dict(counts), pieces=_train_bpe(texts, pieces))
-
-
-def _train_bpe(texts: Sequence[str], size: int) -> str:
-    tokenizers = _tokenizers()
-    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
-    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size,
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
-    )
-    bpe.train_from_iterator(texts, trainer, length=len(texts))
-    return str(bpe.to_str())
-
-
-def _load_bpe(pieces: str) -> Any:
-    return _tokenizers().Tokenizer.from_str(pieces)
-
-
-def _tokenizers() -> Any:
-    try:
-        import tokenizers
-        import tokenizers.decoders
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
-        import tokenizers.trainers
-    except ImportError:
-        raise errors.missing_extra("tokenizers", "torch", "trainer 'gpt' on text") from None
-    return tokenizers

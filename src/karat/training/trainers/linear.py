@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from karat.errors import NotEnoughData
 from karat.records import Records
 from karat.training.base import Indices, Predictions, Probabilities, Progress, gold_labels
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 Floats = NDArray[np.float64]
+
+_VECTORS, _GIGABYTES = 24, 8.0
+"""the optimiser holds about so many vectors of all weights, and may fill so much"""
 
 
 @dataclass(frozen=True)
@@ -228,11 +232,18 @@ def _regress(
     from sklearn.linear_model import LogisticRegression
 
     matrix, turn = _turned(_tfidf(counts, idf))
+    gigabytes = len(classes) * matrix.shape[1] * 8 * _VECTORS / 1e9
+    if gigabytes > _GIGABYTES and len(classes) > 2:
+        raise NotEnoughData(
+            f"trainer 'linear' would take about {gigabytes:,.0f} GB for {len(classes):,} labels and "
+            f"{matrix.shape[1]:,} n-grams; merge rare labels, set max_features, or take trainer 'probe'"
+        )
     weight = None if settings.class_weight == "none" else settings.class_weight
     model = LogisticRegression(C=settings.C, max_iter=1000, class_weight=weight)
     # One thread: the products are small, and threads that wait for each other cost up to ten times the work.
     with warnings.catch_warnings(), _threads().limit(limits=1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 steps are within 1e-3 of the end
+        warnings.simplefilter("ignore", UserWarning)  # that many labels may be numbers: they are names
         model.fit(matrix, labels.astype(str))
     weights, bias = turn(model.coef_), model.intercept_
     if len(classes) == 2:  # scikit-learn keeps one row for two classes
