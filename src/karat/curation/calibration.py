@@ -112,7 +112,7 @@ def calibrated(
     if how == PLANTED:
         return _planted(orderer, reference, seed, given)
     try:
-        return _gold("oracle" if how == AUTO else how, records, found, seed)
+        return _gold("oracle" if how == AUTO else how, records, found, reference, seed, given)
     except KaratError as error:
         if how != AUTO:
             raise
@@ -127,7 +127,7 @@ def calibrated(
         return Calibration(reason=f"{lacking}, and errors cannot be planted: {error}")
 
 
-def spearman(scores: Floats, truth: Floats, *, seed: int = 0, trials: int = 1000) -> Calibration:
+def spearman(scores: Floats, truth: Floats, *, seed: int = 0, trials: int = 500) -> Calibration:
     """Spearman's rho with its bootstrap interval and the p-value of its t approximation (Spearman 1904)."""
     n = len(scores)
     rho = _rho(scores, truth)
@@ -180,16 +180,23 @@ def plant(human: Records, *, seed: int = 0, sees: Sequence[str] = ()) -> tuple[R
     return human, damage
 
 
-def _gold(spec: str, records: Records, found: Ordered, seed: int) -> Calibration:
+def _gold(
+    spec: str,
+    records: Records,
+    found: Ordered,
+    reference: Records | None,
+    seed: int,
+    given: Mapping[str, Any],
+) -> Calibration:
     oracle = registry.make("orderings", spec)
     rows = np.flatnonzero(np.isfinite(found.scores))
     if len(rows) > MOST:
         rows = np.sort(np.random.default_rng([seed, 0xCA11]).choice(rows, MOST, replace=False))
-    more = offered(oracle.order)
-    truth: Ordered = oracle.order(records.take(rows), None, seed=seed, **more)
+    more = offered(oracle.order, **given)
+    truth: Ordered = oracle.order(records.take(rows), reference, seed=seed, **more)
     both = np.isfinite(truth.scores)
     result = spearman(found.scores[rows][both], truth.scores[both], seed=seed)
-    return _with(result, "oracle", f"the oracle ({truth.note.split(';')[0]})")
+    return _with(result, "oracle", f"{registry.name_of(oracle)} ({truth.note.split(';')[0]})")
 
 
 def _planted(orderer: Any, reference: Records | None, seed: int, given: Mapping[str, Any]) -> Calibration:

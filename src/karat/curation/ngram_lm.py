@@ -58,7 +58,7 @@ class NgramLm:
         tokens = np.arange(1, self.size)
         streams = np.concatenate([np.r_[np.array(before, np.int64), token] for token in tokens])
         chances = self._chances(streams)[n - 1 :: n]
-        return np.r_[0.0, chances]
+        return np.asarray(np.r_[0.0, chances])
 
     def _chances(self, stream: Ints) -> Floats:
         """P of each token of a stream; only those with n - 1 tokens before them mean something."""
@@ -98,7 +98,7 @@ def _level(grams: Hashes, counts: Floats, histories: Hashes) -> Level:
     names, member = np.unique(histories, return_inverse=True)
     totals = np.bincount(member, weights=counts, minlength=len(names))
     rest = np.bincount(member, weights=taken, minlength=len(names))
-    return Level(grams, counts - taken, names, totals, rest)
+    return Level(grams, counts - taken, names, totals.astype(np.float64), rest.astype(np.float64))
 
 
 def _discounts(counts: Floats) -> Floats:
