@@ -170,7 +170,8 @@ def test_filtering_the_noise_away_helps_with_all_records_too(study: Mitigated) -
 def test_each_step_is_compared_at_equal_numbers(study: Mitigated) -> None:
     """Real data is compared with plain synthetic data at each step, paired, and corrected together."""
     steps = [one for one in study.steps if one.arm == "real"]
-    assert len(steps) >= 8 and {one.at for one in steps} == {p[0] for p in study.arm("real").curve}
+    sizes = [{p[0] for p in study.arm(name).curve} for name in ("real", "generated")]
+    assert len(steps) >= 8 and {one.at for one in steps} == sizes[0] & sizes[1]
     for one in steps:
         curves = [{p[0]: p[1] for p in study.arm(name).curve} for name in ("real", "generated")]
         assert one.at is not None and one.p is not None and one.p_holm is not None
@@ -371,3 +372,8 @@ def test_steps_are_equal_and_then_double() -> None:
     assert (100, 200, 300, 400, 500, 600, 700, 800, 1600, 3200) == found
     assert (250, 500, 750, 1000) == steps_to({"real": 1000}, [250], "medium", 1000)
     assert (10, 500) == steps_to({"real": 1000}, [500, 10], "medium", 1000)
+
+
+def test_arms_with_the_same_records_are_compared_with_fractions_once(study: Mitigated) -> None:
+    """With all records an ordered arm is the plain one: it would only spend the correction for many tests."""
+    assert {"generated", "filtered:oracle:field=quality"} == {one.against for one in study.fractions}

@@ -9,7 +9,7 @@ from typing import Any
 from karat.blocks import Block, Chart, Column, Headline, Level, Line, Note, Section, Table
 from karat.errors import BadSetting, did_you_mean
 from karat.training.stage import Warned
-from karat.valuation.comparing import Closure, Compared
+from karat.valuation.comparing import ALPHA, Closure, Compared
 from karat.valuation.equivalence import Equivalence
 from karat.valuation.gaps import Point
 from karat.valuation.mechanisms import Figure
@@ -185,16 +185,16 @@ def _share(found: Closure) -> str:
 
 
 def _worth(found: Equivalence) -> str:
-    if found.censored == "above":
-        return f"It scores more than all {found.bound:,} real records."
-    if found.censored == "below":
-        return f"It scores less than {found.bound:,} real records, the fewest tried."
     low, high = found.interval
+    bottom = "fewer than tried" if not low else f"{low:,.0f}"
     top = "more than there are" if high is None else f"{high:,.0f}"
-    return (
-        f"It is worth about {found.worth_human_records:,} real records "
-        f"(95 %: {low or 0:,.0f} to {top}), {found.rate or 0:.2g} of a real record each."
-    )
+    ends = f"(95 %: {bottom} to {top})"
+    if found.censored == "above":
+        return f"It scores more than all {found.bound:,} real records {ends}."
+    if found.censored == "below":
+        return f"It scores less than {found.bound:,} real records, the fewest tried {ends}."
+    each = f"{found.rate or 0:.2g} of a real record each"
+    return f"It is worth about {found.worth_human_records:,} real records {ends}, {each}."
 
 
 def verdict(one: ArmFound, better_is_more: bool) -> str:
@@ -210,7 +210,8 @@ def verdict(one: ArmFound, better_is_more: bool) -> str:
     if told == "worse":
         return f"makes it worse ({unit}).{order}"
     if told == "not told apart":
-        return f"no effect is shown ({unit}).{order}"
+        luck = " The seeds differ as much among each other." if p is not None and p < ALPHA else ""
+        return f"no effect is shown ({unit}).{luck}{order}"
     if one.closure.value is None:
         return f"helps ({unit}), but {one.closure.note}.{order}"
     _, high = one.closure.interval or (None, None)

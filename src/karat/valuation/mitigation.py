@@ -265,7 +265,9 @@ def sizes_of(
         if one.arm.fraction == 1:
             sizes.update(n for n in steps if n <= ends[name])
             if name in bases:
-                sizes.update(n for n in ends.values() if n <= ends[name])
+                parts = name != REAL  # what a part of the real data learns is on the real curve anyway
+                others = [n for other, n in ends.items() if not (parts and built[other].arm.fraction < 1)]
+                sizes.update(n for n in others if n <= ends[name])
         found[name] = tuple(sorted(sizes))
     return found
 
@@ -308,7 +310,7 @@ def _read(
     steps = gaps.compare(
         [("step", name, gaps.plain[name], n) for name in held for n in gaps.sizes(name, gaps.plain[name])]
     )
-    synthetic = [name for name in whole if built[name].arm.synthetic]
+    synthetic = _different(built, [name for name in whole if built[name].arm.synthetic])
     parts = [name for name in built if name not in whole]
     fractions = gaps.compare([("all", part, name, None) for part in parts for name in synthetic])
     found = []
@@ -332,6 +334,14 @@ def _read(
         )
         found.append(replace(arm, verdict=verdict(arm, gaps.sign > 0)))
     return tuple(found), steps, fractions
+
+
+def _different(built: Mapping[str, Built], names: Sequence[str]) -> list[str]:
+    """Return the first of all arms that have the same records, whatever their order."""
+    found: dict[bytes, str] = {}
+    for name in names:
+        found.setdefault(np.sort(built[name].orders[0]).tobytes(), name)
+    return list(found.values())
 
 
 def _by_arm(gaps: Gaps, asked: Sequence[tuple[Kind, str, str, int | None]]) -> dict[str, Any]:
