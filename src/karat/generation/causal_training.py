@@ -207,6 +207,7 @@ def train_causal(
     validation_share: float = 0.05,
     evaluations: int = 8,
     loss_mask_prefix: int | Sequence[int] = 1,
+    validation_mask_prefix: int | Sequence[int] | None = None,
     half: bool | None = None,
     model: Causal | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -220,7 +221,8 @@ def train_causal(
     optimiser: "muon" (hidden matrices by orthogonalised momentum at `lr`, all else AdamW at `adam_lr`) or
     "adamw" (everything at `adam_lr`).
     validation: held-out rows; else `validation_share` of the sequences are set aside (0: none, and the last
-    weights are returned). loss_mask_prefix: how many first tokens of each row are given, not learned.
+    weights are returned). loss_mask_prefix: how many first tokens of each row are given, not learned;
+    validation_mask_prefix: the same for the held-out rows (those of one number where it is left out).
     half: bf16 for the large products; None decides by the CPU.
     model: go on from these weights (a copy) instead of fresh ones.
     """
@@ -231,6 +233,8 @@ def train_causal(
     order = generator.permutation(len(rows.scored))
     if validation is not None:
         first = loss_mask_prefix if isinstance(loss_mask_prefix, int) else 1
+        if validation_mask_prefix is not None:
+            first = validation_mask_prefix
         held_rows = rows_of(validation, config.context, first)
         held, which = (held_rows, np.arange(len(held_rows.scored))), order
     else:

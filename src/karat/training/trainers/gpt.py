@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 from karat import errors
 from karat import records as karat_records
 from karat.records import Records
-from karat.training.base import Predictions, Progress, Weighed
+from karat.training.annotators import answered
+from karat.training.base import Predictions, Progress, Weighed, kind_of
+from karat.training.causal_codec import END, UNKNOWN, Codec, make_codec, widened, windows
+from karat.training.causal_codec import join_words as join_words
 
 if TYPE_CHECKING:
     from karat.generation.base import Request, Response
-    from karat.generation.causal import Causal
+    from karat.generation.causal import Causal, CausalConfig
     from karat.generation.causal_training import History
 
 EPOCHS = 8
@@ -81,7 +84,6 @@ class Gpt:
     threads: cores for one fit; 1 makes the result independent of the number of cores, 0 takes all.
     """
 
-    types: ClassVar[tuple[str, ...]] = ("text", "classification", "annotation", "dialogue")
     types: ClassVar[tuple[str, ...]] = ("classification", "text", "annotation", "dialogue")
     continues: ClassVar[bool] = True
     writes: ClassVar[bool] = True
@@ -205,7 +207,7 @@ class Gpt:
     def _shape(
         self, chosen: Preset, codec: Codec, longest: int, start: GptModel | None
     ) -> tuple[CausalConfig, Causal | None]:
-        """The shape of the model, and the weights to go on from. Raises BadSetting where both say otherwise."""
+        """The shape of the model, and the weights to go on from. Raises BadSetting where both differ."""
         from karat.generation.causal import CausalConfig
 
         if start is None:
@@ -250,8 +252,6 @@ def _windows(rows: Sequence[Sequence[int]], prefix: int, context: int) -> tuple[
 
 def _grown(model: Causal, old: Codec, new: Codec) -> Causal:
     """The model with a place for each token of `new`; what is not in `old` begins as an unknown word."""
-    import dataclasses
-
     import torch
 
     from karat.generation.causal import Causal
@@ -261,7 +261,7 @@ def _grown(model: Causal, old: Codec, new: Codec) -> Causal:
     place = {name: i for i, name in enumerate(old.names)}
     at = torch.tensor([place.get(name, -1) for name in new.names])
     known = at >= 0
-    grown = Causal(dataclasses.replace(model.config, vocab_size=new.size))
+    grown = Causal(replace(model.config, vocab_size=new.size))
     weights, fresh = dict(model.state_dict()), grown.state_dict()
     for name in ("embed.weight", "head", "bias"):
         table, before = fresh[name].clone(), weights[name]
@@ -297,7 +297,7 @@ def _torch_threads(wanted: int) -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class GptModel:
-    """A trained model: `generate` writes records, `complete` answers, `predict` labels or weighs, `loss` too."""
+    """A trained model: `generate` writes records, `complete` answers, `predict` labels or weighs."""
 
     causal: Causal
     codec: Codec
