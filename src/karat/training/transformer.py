@@ -80,7 +80,8 @@ class Attention(nn.Module):
 
     def queries(self, x: Tensor) -> Tensor:
         """Queries [batch, heads, time, head size]."""
-        return self.query(x).float().unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        made: Tensor = self.query(x).float().unflatten(-1, (self.heads, -1))
+        return made.transpose(1, 2)
 
     def memory(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, each [batch, heads, time, head size]."""
@@ -287,7 +288,8 @@ def surprise(
     order = sorted(range(len(sources)), key=lambda i: (len(targets[i]), len(sources[i])))
     begin = 0
     while begin < len(order):
-        rows, longest = [], 0
+        rows: list[int] = []
+        longest = 0
         for i in order[begin:]:
             longest = max(longest, len(targets[i]) + len(sources[i]) + 2)
             if rows and longest * (len(rows) + 1) > batch_tokens:

@@ -175,7 +175,8 @@ class _Run:
         self.raw = Transformer(model.config)
         self.raw.load_state_dict(model.state_dict())
         self.named = dict(self.raw.named_parameters())
-        self.averaged = list(model.parameters())
+        self.averaged: list[Tensor] = list(model.parameters())
+        self.moved: list[Tensor] = list(self.named.values())
         self.adam = torch.optim.Adam(
             list(self.named.values()), lr=plan.lr, betas=(0.9, 0.98), eps=1e-9, fused=True
         )
@@ -236,7 +237,7 @@ class _Run:
         self.adam.step()
         with torch.no_grad():
             share = min(1.0, (TAIL + 1) / (self.step + TAIL))
-            torch._foreach_lerp_(self.averaged, list(self.named.values()), share)
+            torch._foreach_lerp_(self.averaged, self.moved, share)
         return float(loss.detach())
 
     def go(

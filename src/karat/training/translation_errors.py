@@ -63,7 +63,8 @@ def length_outliers(
     centre = float(np.median(base))
     spread = max(1.4826 * float(np.median(np.abs(base - centre))), 0.05)
     blank = np.array([bool(source.strip()) and not text.strip() for source, text in zip(sources, texts)])
-    return (np.abs(ratios - centre) > deviations * spread) | blank
+    far = np.abs(ratios - centre) > deviations * spread
+    return np.asarray(far | blank, dtype=np.bool_)
 
 
 def number_mismatch(sources: Sequence[str], texts: Sequence[str]) -> Flags:
