@@ -18,11 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from karat.curation.base import offered
 from karat.errors import InputError, NotEnoughData
 from karat.records import Records
 from karat.training.pairs import pairs
@@ -146,11 +148,14 @@ class _Plain:
         return self.trainer.fit(self.pool.take(train), seed=seed).predict(self.pool.take(test))
 
 
-def prepared(trainer: Any, pool: Records) -> Prepared:
-    """Return the pool as the trainer reads it, once for all fits where the trainer can."""
-    if isinstance(trainer, Preparing):
-        return trainer.prepare(pool)
-    return _Plain(trainer, pool)
+def prepared(trainer: Any, pool: Records, *, cache: Path | None = None) -> Prepared:
+    """Return the pool as the trainer reads it, once for all fits where the trainer can.
+
+    cache: a folder for vectors, for trainers whose `prepare` names it.
+    """
+    if not isinstance(trainer, Preparing):
+        return _Plain(trainer, pool)
+    return trainer.prepare(pool, **offered(trainer.prepare, cache=cache))
 
 
 def kind_of(records: Records) -> Kind:

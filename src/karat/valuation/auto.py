@@ -155,7 +155,9 @@ class Search:
         self.placed: dict[str, Any] = {"executor": executor, "cache": cache, "progress": progress}
         self.cache = cache
         self.pool = pooled(human, candidate)
-        self._bench = cells.bench(maker, self.pool, np.arange(len(human)), metric, continues=False)
+        self._bench = cells.bench(
+            maker, self.pool, np.arange(len(human)), metric, continues=False, cache=cache
+        )
         self.folds = self._folds(folds)
         self.kept: dict[tuple[Recipe, int], Indices | KaratError] = {}
 
@@ -297,7 +299,7 @@ def prove(search: Search, chosen: Policy, test: Records, *, seeds: int, trials: 
     n, m = len(human), len(made)
     pool = pooled(human, made, test)
     tested = np.arange(n + m, len(pool))
-    bench = cells.bench(search.maker, pool, tested, search.metric, continues=False)
+    bench = cells.bench(search.maker, pool, tested, search.metric, continues=False, cache=search.cache)
     own = np.arange(n)
     places = made.with_column(ROW, (np.arange(m) + n).tolist())
     kept = apply(chosen.recipe, places, human, seed=search.seed, cache=search.cache)

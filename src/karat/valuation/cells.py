@@ -65,7 +65,9 @@ class Bench:
         return Cell(kept, tuple(cuts), seed, f"{self.print}|{digest}|{','.join(map(str, cuts))}|{seed}")
 
 
-def bench(trainer: Any, pool: Records, test: Indices, metric: str, *, continues: bool) -> Bench:
+def bench(
+    trainer: Any, pool: Records, test: Indices, metric: str, *, continues: bool, cache: Path | None = None
+) -> Bench:
     """Read the pool once for all cells. Raises InputError where a label is missing."""
     labelled = kind_of(pool) == "labels"
     gold = gold_labels(pool.take(test), "test") if labelled else []
@@ -81,7 +83,7 @@ def bench(trainer: Any, pool: Records, test: Indices, metric: str, *, continues:
         tuple(classes) if plain else (),
         continues,
         name,
-        None if continues else prepared(trainer, pool),
+        None if continues else prepared(trainer, pool, cache=cache),
     )
 
 

@@ -83,7 +83,7 @@ def cross_train(
     cells = [Cell(side, k) for side in range(len(sides.names)) for k in range(seeds)]
     made = registry.signature(maker, seed=seed, size=plan.size, seeds=seeds, data=sides.pool.fingerprint[:8])
     said = grid.run(
-        partial(_train, prepared(maker, sides.pool), plan),
+        partial(_train, prepared(maker, sides.pool, cache=cache), plan),
         cells,
         key=lambda cell: f"{made}|{test_share}|{by}|{group}|{cell}",
         executor=executor,
