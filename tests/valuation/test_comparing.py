@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 from sklearn.metrics import accuracy_score, f1_score
 
 from karat.training.base import Written
@@ -208,3 +209,13 @@ def test_holm_is_over_comparisons_of_a_kind() -> None:
     found = comparing.corrected(made)
     assert [0.02, 0.04, 0.003] == pytest.approx([one.p_holm for one in found])
     assert ["better", "better", "not told apart"] == [one.verdict for one in found]
+
+
+def test_luck_of_the_order_is_no_effect() -> None:
+    """Models that differ by the luck of their seed are told apart record by record, but not over seeds."""
+    gaps = np.array([0.06, -0.02, 0.05, -0.03, 0.04])
+    p = comparing.seeds_p(gaps)
+    assert p is not None and p == pytest.approx(float(ttest_1samp(gaps, 0).pvalue))
+    one = comparing.Compared("area", "x", "generated", None, 0.02, (0.005, 0.035), 0.001, p)
+    assert p == one.p_both and "not told apart" == one.verdict
+    assert comparing.seeds_p(np.array([0.1])) is None and comparing.seeds_p(np.full(5, 0.1)) is None

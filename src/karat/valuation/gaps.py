@@ -148,7 +148,8 @@ class Gaps:
             difference = float(gain @ self.point)
             p = comparing.randomisation_p(difference, chance)
             interval = scoring.interval(self.draws @ gain)
-            found.append(Compared(kind, arm, against, at, difference, interval, p))
+            p_seeds = comparing.seeds_p(gain @ self.scores)
+            found.append(Compared(kind, arm, against, at, difference, interval, p, p_seeds))
         return comparing.corrected(found)
 
     def closure(self, kind: Kind, arm: str) -> Closure:

@@ -9,7 +9,7 @@ from typing import Any
 from karat.blocks import Block, Chart, Column, Headline, Level, Line, Note, Section, Table
 from karat.errors import BadSetting, did_you_mean
 from karat.training.stage import Warned
-from karat.valuation.comparing import ALPHA, Closure, Compared
+from karat.valuation.comparing import Closure, Compared
 from karat.valuation.equivalence import Equivalence
 from karat.valuation.gaps import Point
 from karat.valuation.mechanisms import Figure
@@ -210,8 +210,7 @@ def verdict(one: ArmFound, better_is_more: bool) -> str:
     if told == "worse":
         return f"makes it worse ({unit}).{order}"
     if told == "not told apart":
-        luck = " The seeds differ as much among each other." if p is not None and p < ALPHA else ""
-        return f"no effect is shown ({unit}).{luck}{order}"
+        return f"no effect is shown ({unit}).{order}"
     if one.closure.value is None:
         return f"helps ({unit}), but {one.closure.note}.{order}"
     _, high = one.closure.interval or (None, None)
@@ -313,7 +312,9 @@ def _table(found: Mitigated) -> Table:
         Column("interval", "95 % interval", "interval"),
         Column("area", "area against plain", "number", "mean difference between the curves; more is better"),
         Column("area_interval", "95 % interval", "interval"),
-        Column("p", "p", "number", "approximate randomisation, after Holm's correction over the arms"),
+        Column(
+            "p", "p", "number", "randomisation over records and t-test over seeds, the larger, after Holm"
+        ),
         Column("closure", "gap closed", "percent", "share of the area between plain synthetic and real data"),
         Column("closure_interval", "95 % interval", "interval"),
         Column("worth", "worth in real records", "number"),

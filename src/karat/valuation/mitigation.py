@@ -428,8 +428,9 @@ def _notes(mode: str, scale: str, drop: float, once: bool, held: int) -> tuple[s
     found = [
         f"The gain of an arm is the area between its curve and the plain one, in which {each} counts alike: "
         "with all its records an ordered arm has the same set as the plain one, up to order.",
-        "Intervals hold the draw of test records (paired) and of seeds; p exchanges the answers of two arms "
-        "record by record, and both must agree before a difference is called one.",
+        "Intervals hold the draw of test records (paired) and of seeds. p is the larger of two: from answers "
+        "of both arms exchanged record by record, and from a t-test over seeds; corrected for the number of "
+        "arms (Holm).",
         f"Filtered arms drop {drop:.0%} of the records. Detectors and other parts that need human records "
         f"learned from {held:,} that no arm trains on.",
     ]
