@@ -13,7 +13,7 @@ import karat
 from karat import records, registry
 from karat.auditing import statistics
 from karat.curation.confident import doubts
-from karat.curation.influence import best_scale, fit_logistic, knn_shapley, logistic_influence
+from karat.curation.influence import descent_influence, fit_logistic, knn_shapley, logistic_influence
 from karat.errors import BadSetting, InputError, NotEnoughData
 from karat.records import Records
 
@@ -62,9 +62,9 @@ def test_shapley_values_add_up_to_the_accuracy_of_all() -> None:
 
 
 def test_influences_predict_what_leaving_a_record_out_does() -> None:
-    """Refitting without each of 40 records changes the validation loss as the influences say, nearly."""
+    """Refitting without each of 60 records changes the validation loss as the influences say, nearly."""
     rng = np.random.default_rng(1)
-    features, points = rng.standard_normal((40, 2)), rng.standard_normal((80, 2))
+    features, points = rng.standard_normal((60, 2)), rng.standard_normal((80, 2))
     labels, truth = (features[:, 0] > 0).astype(int), (points[:, 0] > 0).astype(int)
     labels[:8] = 1 - labels[:8]
     penalty = 0.05
@@ -72,18 +72,34 @@ def test_influences_predict_what_leaving_a_record_out_does() -> None:
     def loss(rows: Floats) -> float:
         # The penalty stays what it is in total, as influence functions have it.
         design = np.c_[features[rows], np.ones(len(rows))]
-        weights = fit_logistic(design, labels[rows], classes=2, penalty=penalty * 40 / len(rows))
-        scores = scale * (np.c_[points, np.ones(80)] @ weights)
+        weights = fit_logistic(design, labels[rows], classes=2, penalty=penalty * 60 / len(rows))
+        scores = np.c_[points, np.ones(80)] @ weights
         return float((np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(80), truth]).mean())
 
-    every = fit_logistic(np.c_[features, np.ones(40)], labels, classes=2, penalty=penalty)
-    scale = best_scale(np.c_[points, np.ones(80)] @ every, truth)
-    whole = loss(np.arange(40))
-    wanted = np.array([loss(np.delete(np.arange(40), i)) - whole for i in range(40)])
+    whole = loss(np.arange(60))
+    wanted = np.array([loss(np.delete(np.arange(60), i)) - whole for i in range(60)])
     found = logistic_influence(features, labels, points, truth, classes=2, penalty=penalty)
     assert np.corrcoef(wanted, found)[0, 1] > 0.99
     assert pytest.approx(1.0, abs=0.25) == float(np.polyfit(found, wanted, 1)[0])
     assert found[:8].mean() < 0 < found[8:].mean()
+
+
+def test_what_training_gained_is_shared_out_among_records() -> None:
+    """The shares of a slow descent add up to the fall of the validation loss; turned labels get less."""
+    rng = np.random.default_rng(2)
+    features, points = rng.standard_normal((50, 3)), rng.standard_normal((70, 3))
+    labels, truth = (features[:, 0] > 0).astype(int), (points[:, 0] > 0).astype(int)
+    labels[:10] = 1 - labels[:10]
+    # so slow that the loss still falls at the end
+    shares = descent_influence(features, labels, points, truth, classes=2, steps=2000, rate=0.005)
+    design, weights = np.c_[features, np.ones(50)], np.zeros((4, 2))
+    for _ in range(2000):
+        odds = np.exp(design @ weights)
+        weights -= 0.005 * design.T @ (odds / odds.sum(axis=1, keepdims=True) - np.eye(2)[labels]) / 50
+    scores = np.c_[points, np.ones(70)] @ weights
+    after = float((np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(70), truth]).mean())
+    assert pytest.approx(np.log(2) - after, rel=0.01) == shares.sum()
+    assert shares[:10].mean() < 0 < shares[10:].mean()
 
 
 def test_confident_learning_by_hand() -> None:

@@ -1,7 +1,7 @@
-"""What each training record is worth to validation records: kNN-Shapley and influence functions.
+"""What each training record is worth to validation records: kNN-Shapley, TracIn and influence functions.
 
 Knows features and classes, not texts. Both count in units of validation score a record, so that they add up:
-Shapley values to the score of all, influences to the first-order change when records are left out.
+Shapley values to the score of all, TracIn's to what training gained, influences to what leaving out changes.
 """
 
 from __future__ import annotations
@@ -54,9 +54,6 @@ def logistic_influence(
 ) -> Floats:
     """Return how much the mean validation log loss rises when each record [n] is left out, to first order.
 
-    The loss is taken at the temperature at which it is lowest. At 1 a model is surer of other people's texts
-    than it should be, so that wrong labels, which make it less sure, would seem to help.
-
     Influence functions of Koh and Liang 2017 for logistic regression with an L2 penalty of `penalty` / 2
     times the squared weights a record: g_val' H^-1 g_i / n, where H is the Hessian of the mean training loss
     at its minimum. One linear system is solved for all records.
@@ -68,8 +65,7 @@ def logistic_influence(
     weights = fit_logistic(design, labels, classes=classes, penalty=penalty)
     chances = _softmax(design @ weights)
     errors = chances - _one_hot(labels, classes)
-    scale = best_scale(beside @ weights, truth)
-    wrong = scale * (_softmax(scale * (beside @ weights)) - _one_hot(truth, classes))
+    wrong = _softmax(beside @ weights) - _one_hot(truth, classes)
     target = beside.T @ wrong / len(beside)  # the gradient of the validation loss [d, classes]
 
     def product(flat: Floats) -> Floats:
@@ -84,17 +80,39 @@ def logistic_influence(
     return np.asarray((errors * (design @ solved.reshape(weights.shape))).sum(axis=1) / len(design))
 
 
-def best_scale(scores: Floats, truth: Ints) -> float:
-    """Return the factor of scores [n, classes] at which the log loss is lowest: one over the temperature."""
-    from scipy.optimize import minimize_scalar
+def descent_influence(
+    features: Floats,
+    labels: Ints,
+    validation: Floats,
+    truth: Ints,
+    *,
+    classes: int,
+    steps: int = 20,
+    rate: float = 0.5,
+) -> Floats:
+    """Return how much of the fall of the mean validation log loss each record [n] brought about in training.
 
-    rows = np.arange(len(scores))
-    spread = float(np.abs(scores - scores.mean(axis=1, keepdims=True)).max(initial=0.0)) or 1.0
-
-    def loss(scale: float) -> float:
-        return float(-np.log(np.maximum(_softmax(scale * scores)[rows, truth], 1e-300)).mean())
-
-    return float(minimize_scalar(loss, bounds=(1e-3 / spread, 30 / spread), method="bounded").x)
+    TracIn (Pruthi et al. 2020) along a gradient descent of logistic regression from nothing: at each step
+    rate / n times the product of a record's gradient with that of the validation loss. The values add up to
+    the fall of the loss, to first order in the rate. The descent ends where that loss is lowest: what is
+    learned after that is the noise of the records.
+    """
+    design = np.c_[features, np.ones(len(features))]
+    beside = np.c_[validation, np.ones(len(validation))]
+    wanted, other = _one_hot(labels, classes), _one_hot(truth, classes)
+    weights = np.zeros((design.shape[1], classes))
+    values, best = np.zeros(len(design)), np.inf
+    for _ in range(steps):
+        chances = _softmax(beside @ weights)
+        loss = float(-np.log(np.maximum((chances * other).sum(axis=1), 1e-300)).mean())
+        if loss > best:
+            break
+        best = loss
+        errors = _softmax(design @ weights) - wanted
+        target = beside.T @ (chances - other) / len(beside)
+        values += rate / len(design) * (errors * (design @ target)).sum(axis=1)
+        weights -= rate * (design.T @ errors) / len(design)
+    return values
 
 
 def fit_logistic(design: Floats, labels: Ints, *, classes: int, penalty: float) -> Floats:

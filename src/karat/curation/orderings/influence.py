@@ -20,16 +20,20 @@ class Influence:
     """The most helpful first, by kNN-Shapley values or influence functions against human records.
 
     The human records are validation data here: keep test data away from them.
-    method: shapley (exact, for k nearest neighbours; Jia et al. 2019) or gradient (how much the human log
-    loss of a logistic regression rises without the record; Koh and Liang 2017).
+    method: shapley (exact, for k nearest neighbours; Jia et al. 2019), gradient (what the record brought
+    about in the first `steps` of a logistic regression; Pruthi et al. 2020; later steps fit what is left,
+    and tell wrong labels from right ones less well) or leave_one_out (how much the human log loss rises
+    without it once all is learned; Koh and Liang 2017: a small effect, which says little of wrong labels).
+    The last two are less the mean of the record's label: which labels are too few is another question.
     encoder: what makes features of texts: lsa, minilm, sentence-transformers:NAME. k: neighbours.
     penalty: of the logistic regression. validation: the most human records used, drawn by seed (0: all).
     """
 
-    method: Literal["shapley", "gradient"] = "shapley"
+    method: Literal["shapley", "gradient", "leave_one_out"] = "shapley"
     encoder: str = "lsa"
     k: int = 5
     penalty: float = 1e-3
+    steps: int = 20
     validation: int = 2_000
 
     sees: ClassVar[tuple[str, ...]] = ("labels",)
@@ -66,14 +70,23 @@ class Influence:
         if self.method == "shapley":
             scores = influence.knn_shapley(features, labels, beside, truth, k=self.k)
             unit = f"of {scores.sum():.3f} accuracy by {self.k} neighbours"
+        elif self.method == "gradient":
+            scores = influence.descent_influence(
+                features, labels, beside, truth, classes=len(classes), steps=self.steps
+            )
+            unit = f"of {scores.sum():.3f} nats that training gained"
         else:
             scores = influence.logistic_influence(
                 features, labels, beside, truth, classes=len(classes), penalty=self.penalty
             )
             unit = "nats of human log loss to first order"
+        if self.method != "shapley":
+            for one in np.unique(labels):
+                scores[labels == one] -= scores[labels == one].mean()
+        what = "do harm" if self.method == "shapley" else "are below the mean of their label"
         harmful = int((scores < 0).sum())
-        note = f"worth to {len(human):,} human records, {unit}; {harmful:,} of {len(records):,} do harm"
-        return Ordered(scores, note, figures={"harmful": harmful / len(records), "sum": float(scores.sum())})
+        note = f"worth to {len(human):,} human records, {unit}; {harmful:,} of {len(records):,} {what}"
+        return Ordered(scores, note, figures={"harmful": harmful / len(records)})
 
 
 def _labels(records: Records) -> list[str]:

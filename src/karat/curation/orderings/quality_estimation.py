@@ -76,7 +76,11 @@ class QualityEstimation:
         scores = np.einsum("nd,nd->n", one, other)
         scores[~(one.any(axis=1) & other.any(axis=1))] = np.nan
         # Pairs put together at random: what the cosine is when nothing fits.
-        chance = float(np.nanmean((one * np.roll(other, 1, axis=0)).sum(axis=1))) if len(one) > 1 else 0.0
+        chance = (
+            float(np.nanmean((one * np.roll(other, len(other) // 2, axis=0)).sum(axis=1)))
+            if len(one) > 1
+            else 0.0
+        )
         mean = float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
         note = f"cosine by {encoder}, mean {mean:.3f} (of pairs that do not belong together {chance:.3f})"
         return Ordered(scores, note, figures={"mean": mean, "chance": chance})
