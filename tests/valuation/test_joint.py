@@ -69,6 +69,20 @@ def test_it_says_where_to_stop() -> None:
     assert found.explained is not None and found.explained > 0.99
 
 
+def test_the_smallest_sets_may_follow_another_law() -> None:
+    """Below 200 records nothing is learnt yet: those runs are left out, and the exchange rate is found."""
+    law = joint.Law(0.1, 1.5, 0.3, 0.4, 0.0, 1.0)
+    rng = np.random.default_rng(1)
+    sizes = (10, 30, 100, 300, 600, 1000, 2000, 3000)
+    pairs = [(h, 0) for h in sizes] + [(0, s) for s in sizes]
+    r, s = np.array(pairs + [(h, 3000) for h in (100, 300, 1000, 3000)]).T
+    losses = np.where(r + s < 200, 0.75, law.loss(r, s)) + rng.normal(0, 0.002, len(r))
+    found = joint.fit(r.tolist(), s.tolist(), losses, losses + rng.normal(0, 0.003, (30, len(r))))
+    assert 300 == found.least
+    assert found.eta == pytest.approx(0.4, rel=0.15)
+    assert found.interval is not None and found.interval[0] <= 0.4 <= found.interval[1]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [("few", "are too few for six parameters"), ("flat", "no more than chance"), ("odd", "does not fit")],

@@ -27,7 +27,7 @@ ALPHA = (0.03, 2.0)
 GAMMA = (0.2, 8.0)
 _WIDEST = 50.0
 """times the lower end of eta's interval (or 0.02) that the upper one may be before it says nothing"""
-_MISFIT, _ENOUGH = 3.0, 0.98
+_MISFIT, _ENOUGH = 3.0, 0.998
 """times the noise that the law may miss runs by, where it explains less than this share of the variance"""
 _EARNED = 4.0
 """what B and gamma must take off the sum of squares, in units of the noise: twice their number, as in AIC"""
@@ -102,12 +102,15 @@ class Joint:
     """root mean square of what it misses, in points of the score"""
     stop: tuple[Stop, ...] = ()
     refused: str = ""
+    least: int | None = None
+    """the smallest set that the law is fitted to: smaller ones, which follow another law, are left out"""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `karat value --json` prints under `joint`."""
         law = self.law
         return {
             "runs": self.runs,
+            "smallest": self.least,
             "eta": self.eta,
             "interval": None if self.interval is None else list(self.interval),
             "parameters": None
@@ -141,23 +144,21 @@ def fit(
     reason = _unfit(r, s, losses, draws)
     if reason:
         return Joint(len(r), None, None, None, None, None, refused=reason)
+    kept, law, quality = _where_it_holds(r, s, losses, draws, floor)
+    explained, error, times = quality
+    r, s, losses, draws = r[kept], s[kept], losses[kept], draws[:, kept]
+    if law is None:
+        reason = (
+            f"the law does not fit: it misses the runs by {error:.3g}, {times:.1f} times their noise, and "
+            f"explains {explained:.1%}"
+        )
+        return Joint(len(r), None, None, None, explained, error, refused=reason)
     noise = draws.std(axis=0)
-    law, _ = solve(r, s, losses, noise, floor=floor)
     pairs = [solve(r, s, row, noise, floor=floor, start=law) for row in draws]
     laws = [chosen for chosen, _ in pairs]
     # whether there is a floor B is a choice that the interval must hold too
     ends = [_corrected(np.array([each.eta for each in some]), law.eta, level) for some in zip(*pairs)]
     low, high = min(end[0] for end in ends), max(end[1] for end in ends)
-    missed = losses - law.loss(r, s)
-    explained = 1 - float(missed @ missed) / float(((losses - losses.mean()) ** 2).sum())
-    error = float(np.sqrt((missed**2).mean()))
-    typical = float(np.median(noise))
-    if error > _MISFIT * typical and explained < _ENOUGH:
-        reason = (
-            f"the law does not fit: it misses the runs by {error:.3g}, {error / typical:.1f} times their "
-            f"noise, and explains {explained:.1%}"
-        )
-        return Joint(len(r), None, None, (low, high), explained, error, refused=reason)
     if high > _WIDEST * max(low, 0.02) or high > 0.99 * ETA[1]:
         reason = (
             f"the runs cannot tell the exchange rate: {low:.3g} to {high:.3g} fit them about equally well; "
@@ -165,7 +166,34 @@ def fit(
         )
         return Joint(len(r), None, None, (low, high), explained, error, refused=reason)
     stops = tuple(_stop(law, laws, *pair, level) for pair in at if pair[0] > 0 and pair[1] > 0)
-    return Joint(len(r), law, law.eta, (low, high), explained, error, stops)
+    return Joint(len(r), law, law.eta, (low, high), explained, error, stops, least=int((r + s).min()))
+
+
+def _where_it_holds(
+    r: Floats, s: Floats, losses: Floats, draws: Floats, floor: float
+) -> tuple[NDArray[np.bool_], Law | None, tuple[float, float, float]]:
+    """Return the runs that the law is fitted to, the law, and (explained, error, error in units of noise).
+
+    Learning curves begin with a part in which a model hardly does better than guessing, before they fall as a
+    power of the size (Hestness et al. 2017). So runs of the smallest sets are left out, one size after the
+    other, until the law fits what is left; None where it never does.
+    """
+    first: tuple[NDArray[np.bool_], Law | None, tuple[float, float, float]] | None = None
+    for size in np.unique(r + s):
+        kept = r + s >= size
+        if _unfit(r[kept], s[kept], losses[kept], draws[:, kept]):
+            break
+        noise = draws[:, kept].std(axis=0)
+        law, _ = solve(r[kept], s[kept], losses[kept], noise, floor=floor)
+        missed = losses[kept] - law.loss(r[kept], s[kept])
+        error = float(np.sqrt((missed**2).mean()))
+        spread = float(((losses[kept] - losses[kept].mean()) ** 2).sum())
+        quality = 1 - float(missed @ missed) / spread, error, error / max(float(np.median(noise)), 1e-12)
+        if quality[2] <= _MISFIT or quality[0] >= _ENOUGH:
+            return kept, law, quality
+        first = first or (kept, None, quality)
+    assert first is not None, "all runs were tried"
+    return first
 
 
 def solve(

@@ -18,7 +18,9 @@ from karat.training.base import inputs
 Verdict = Literal["yes", "part", "no", "unknown"]
 
 TELLING_WORDS = 8
-"""A text of so many words is not written twice by chance."""
+"""A text of so many words is rarely written twice by chance."""
+BY_CHANCE = 0.01
+"""Share of the human texts up to which copies may be chance: people too write one question twice."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def seen(synthetic: Records, human: Sequence[Records]) -> Seen:
     copies = {text for text in map(normalised, inputs(synthetic)) if len(text.split()) >= TELLING_WORDS}
     by_id = [identity in made_from for identity in own.ids]
     by_text = [normalised(text) in copies for text in inputs(own)]
+    if sum(by_text) < BY_CHANCE * len(own):
+        by_text = [False] * len(own)
     share = sum(one or other for one, other in zip(by_id, by_text)) / max(len(own), 1)
     if share:
         ways = [f"{sum(by_id):,} are parents of synthetic ones"] if any(by_id) else []
