@@ -7,6 +7,7 @@ import json
 import pickle
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 from finetuning_server import FinetuningServer, tuning
 
+import karat
 from karat import records, registry
 from karat.errors import InputError, UnknownPart
 from karat.generation.base import Message, Request
-from karat.generation.saved_models import load_model, read_saved, save_model
+from karat.generation.saved_models import check_saves, load_model, read_saved, save_model
 from karat.generation.stage import generate
 from karat.generation.tasks import Label, Task
 from karat.training.trainers.api_finetune import ApiFinetune
@@ -31,6 +33,14 @@ TRAIN = records.from_rows(
 PREFERRED = records.from_rows(
     [{"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(9)]
 )
+
+
+@dataclass(frozen=True)
+class Forgetful:
+    """A trainer whose models cannot be saved; it fails the test if it is asked to train."""
+
+    def fit(self, found: records.Records, **_: Any) -> Any:
+        raise AssertionError("trained before it was said that nothing can be saved")
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +123,15 @@ def test_what_cannot_be_is_told(tuned: tuple[Any, Path], tmp_path: Path) -> None
         registry.make("providers", f"trained:{home}").price(Request("q", ()))
     with pytest.raises(InputError, match="holds a model already"):
         save_model(model, model.settings, home)
-    with pytest.raises(InputError, match="'linear' cannot be saved"):
-        linear = Linear()
-        texts = records.from_rows([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}])
-        save_model(linear.fit(texts), linear, tmp_path / "linear")
+    texts = records.from_rows([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}])
+    with pytest.raises(InputError, match="'forgetful' cannot be saved"):
+        karat.train(texts, texts, trainer=Forgetful(), allow_leakage=True, save=tmp_path / "none")
+    with pytest.raises(InputError, match="holds a model already"):
+        karat.train(texts, texts, trainer="linear", allow_leakage=True, save=home)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        check_saves(Linear(), tmp_path / "file" / "model")
+    assert not (tmp_path / "none").exists()
     (home / "reward.npz").write_bytes(b"broken")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(home)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,13 @@ from karat.records import from_rows, read
 from karat.simulation.tasks.logic import Logic
 
 pytest.importorskip("torch")
+import torch
+
 from karat.generation.base import Message, Request
-from karat.training.trainers.gpt import PRESETS, Codec, join_words, make_codec
+from karat.generation.causal import score
+from karat.training.base import Weighed
+from karat.training.causal_codec import Codec, join_words, make_codec, widened, windows
+from karat.training.trainers.gpt import PRESETS, Gpt, _grown
 
 TINY = "gpt:layers=1,heads=2,width=32,steps=150"
 
@@ -106,10 +112,147 @@ def test_labelled_records_give_a_model_that_writes_and_tells_labels(labelled) ->
     assert 1 / 3 == pytest.approx(made.labels().count("tool") / 300, abs=0.08)
 
 
-def test_without_labels_nothing_can_be_labelled(expressions, model) -> None:
+def test_without_labels_nothing_can_be_labelled(labelled, model) -> None:
     """The error says what is missing."""
     with pytest.raises(InputError, match="without labels"):
-        model.predict(expressions)
+        model.predict(labelled)
+    with pytest.raises(BadSetting, match="answers classification, text, annotation, dialogue"):
+        model.predict(from_rows([{"source": "a", "target": "b"}], datatype="translation"))
+
+
+def brute(model, text: str, label: str = "") -> float:
+    """ln p(text | label) by the model's own logits, one token after the other."""
+    row, prefix = model.codec.encode(text, label), model.codec.prefix
+    with torch.no_grad():
+        logs = torch.log_softmax(model.causal(torch.tensor([row[:-1]])), -1)[0]
+    return sum(float(logs[i - 1, row[i]]) for i in range(prefix, len(row)))
+
+
+def test_texts_are_weighed_with_their_end(expressions, model) -> None:
+    """Surprise is the sum of -ln p of each token and the end; tokens and UTF-8 bytes are counted."""
+    some = expressions.take(range(5))
+    found = model.predict(some)
+    assert isinstance(found, Weighed)
+    np.testing.assert_allclose([-brute(model, text) for text in some.texts()], found.surprise, rtol=1e-4)
+    assert [len(model.codec.encode(text, "")) - 1 for text in some.texts()] == found.tokens.tolist()
+    assert [len(text.encode()) for text in some.texts()] == found.bytes.tolist()
+    assert float(found.surprise.sum()) == pytest.approx(
+        model.loss(some.texts()) * sum(map(len, some.texts()))
+    )
+
+
+def test_a_text_without_a_label_is_as_likely_as_all_labels_make_it(labelled) -> None:
+    """p(text) = sum over labels of p(label) p(text | label)."""
+    model = registry.make("trainers", "gpt:layers=1,heads=2,width=16,steps=20").fit(labelled, seed=0)
+    plain = from_rows([{"text": "the saw is old"}, {"text": "the plum is new"}], datatype="text")
+    expected = [
+        -np.log(
+            sum(
+                share * np.exp(brute(model, text, label))
+                for label, share in zip(model.codec.labels, model.label_shares)
+            )
+        )
+        for text in plain.texts()
+    ]
+    np.testing.assert_allclose(expected, model.predict(plain).surprise, rtol=1e-4)
+
+
+def test_a_word_that_was_never_seen_costs_its_spelling(model) -> None:
+    """A longer unknown word is a larger surprise, by ln 257 a byte."""
+    short, long = (
+        model.predict(from_rows([{"text": f"( {word} )"}], datatype="text")).surprise[0]
+        for word in ("perhaps", "perhapsè")
+    )
+    assert 2 * np.log(257) == pytest.approx(long - short, abs=1e-5)
+
+
+def test_windows_hold_each_token_once() -> None:
+    """Of a long row each token behind the prefix counts in one window, a quarter of a context behind the start."""
+    for length, context, prefix in ((9, 8, 1), (50, 8, 2), (401, 32, 1), (32, 32, 1)):
+        row = list(range(length))
+        cut = windows(row, prefix, context)
+        assert row[prefix:] == [token for part, scored in cut for token in part[scored:]]
+        assert all(len(part) <= context and row[:prefix] == part[:prefix] for part, _ in cut)
+        for part, scored in cut[1:]:
+            assert part[prefix:] == row[part[prefix] : part[prefix] + len(part) - prefix]
+            assert (context - prefix) // 4 == scored - prefix
+
+
+def test_texts_beyond_the_context_are_learned_and_weighed_whole(expressions) -> None:
+    """Nothing is cut: a long text costs what its windows cost, and each window teaches."""
+    texts = [" ".join(expressions.texts()[i : i + 8]) for i in range(0, 240, 8)]
+    long = from_rows([{"text": text} for text in texts], datatype="text")
+    model = registry.make("trainers", "gpt:layers=1,heads=2,width=32,steps=60,context=32").fit(long, seed=0)
+    assert 0 == model.history.cut_rows and model.history.validated
+    assert min(len(model.codec.encode(text, "")) for text in texts) > 32
+    found = model.predict(long)
+    assert [len(model.codec.encode(text, "")) - 1 for text in texts] == found.tokens.tolist()
+    by_hand = []
+    for text in texts[:3]:
+        parts = windows(model.codec.encode(text, ""), 1, 32)
+        by_hand.append(-sum(m * (len(p) - s) for (p, s), m in zip(parts, _means(model, parts))))
+    np.testing.assert_allclose(by_hand, found.surprise[:3], rtol=1e-4)
+    shuffled = [" ".join(reversed(Logic().tokens(text))) for text in texts]
+    assert model.loss(texts) < 0.9 * model.loss(shuffled)
+
+
+def _means(model, parts):
+    return score(model.causal, [p for p, _ in parts], prefix=[s for _, s in parts], batch_size=1)
+
+
+def test_a_saved_model_is_the_same_model(labelled, model, expressions, tmp_path) -> None:
+    """Equal name, equal texts and equal answers after loading, for words with and without labels."""
+    told = registry.make("trainers", "gpt:layers=1,heads=2,width=16,steps=20,tokens=bpe").fit(
+        labelled, seed=0
+    )
+    for number, (one, asked) in enumerate(((model, expressions), (told, labelled))):
+        again = Gpt.load(one.save(tmp_path / str(number)))
+        assert one.model == again.model
+        assert one.generate(8, seed=1).fingerprint == again.generate(8, seed=1).fingerprint
+        ours, theirs = one.predict(asked.take(range(9))), again.predict(asked.take(range(9)))
+        name = "surprise" if number == 0 else "probabilities"
+        assert getattr(ours, name).tolist() == getattr(theirs, name).tolist()
+        assert (one.history, one.saw, one.codec.labels) == (again.history, again.saw, again.codec.labels)
+    (tmp_path / "0" / "gpt.json").write_text('{"format": 9}')
+    with pytest.raises(InputError, match="train anew"):
+        Gpt.load(tmp_path / "0")
+
+
+def test_it_goes_on_from_a_model(expressions, model) -> None:
+    """What was learned stays, new words are added, and the model that it started from is as it was."""
+    before, texts = model.model, expressions.texts()
+    trainer = registry.make("trainers", "gpt:layers=1,heads=2,width=32,steps=1")
+    kept = trainer.fit(expressions, seed=2, start=model)
+    assert before == model.model != kept.model
+    assert kept.loss(texts) < 1.3 * model.loss(texts) < 0.5 * trainer.fit(expressions, seed=2).loss(texts)
+    assert (expressions.fingerprint,) == kept.saw
+    other = from_rows([{"text": text.replace("True", "Maybe")} for text in texts], datatype="text")
+    wider = replace(trainer, steps=60).fit(other, seed=2, start=model)
+    assert {*model.codec.words, "Maybe"} == set(wider.codec.words)
+    assert wider.loss(other.texts()) < 0.5 * model.loss(other.texts())
+    assert (expressions.fingerprint, other.fingerprint) == wider.saw
+    assert any("Maybe" in text for text in wider.generate(30, seed=0).texts())
+
+
+def test_growing_for_new_words_changes_no_known_text_but_for_the_new_place(model, expressions) -> None:
+    """Before a step of training, odds between known tokens are those of the first model."""
+    codec = widened(model.codec, from_rows([{"text": "Maybe ( Almost )"}], datatype="text"))
+    grown = _grown(model.causal, model.codec, codec)
+    row = model.codec.encode(expressions.texts()[0], "")
+    at = [codec.names.index(name) for name in model.codec.names]
+    with torch.no_grad():
+        old, new = model.causal(torch.tensor([row])), grown(torch.tensor([[at[token] for token in row]]))
+    torch.testing.assert_close(old, new[:, :, at])
+
+
+def test_what_cannot_go_on_is_told(expressions, labelled, model) -> None:
+    """Labels on one side only, other tokens, another shape: one line each."""
+    with pytest.raises(InputError, match="labels, but the model to go on from"):
+        registry.make("trainers", TINY).fit(labelled, start=model)
+    with pytest.raises(BadSetting, match="tokens=bpe, but"):
+        registry.make("trainers", "gpt:tokens=bpe").fit(expressions, start=model)
+    with pytest.raises(BadSetting, match="width=64, but"):
+        registry.make("trainers", "gpt:width=64").fit(expressions, start=model)
 
 
 def test_a_model_survives_pickling(model) -> None:

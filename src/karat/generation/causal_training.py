@@ -232,9 +232,9 @@ def train_causal(
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(rows.scored))
     if validation is not None:
-        first = loss_mask_prefix if isinstance(loss_mask_prefix, int) else 1
-        if validation_mask_prefix is not None:
-            first = validation_mask_prefix
+        first = validation_mask_prefix
+        if first is None:
+            first = loss_mask_prefix if isinstance(loss_mask_prefix, int) else 1
         held_rows = rows_of(validation, config.context, first)
         held, which = (held_rows, np.arange(len(held_rows.scored))), order
     else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from karat import registry
-from karat.errors import InputError
+from karat.errors import InputError, KaratError
 from karat.version import __version__
 
 NAME = "model.json"
@@ -38,10 +38,9 @@ def save_model(model: Any, trainer: Any, folder: str | os.PathLike[str]) -> Path
     Raises InputError where the model cannot be saved or the folder holds another one.
     """
     home, name = Path(folder), registry.name_of(trainer)
-    if not callable(getattr(model, "save", None)) or not callable(getattr(trainer, "load", None)):
+    check_saves(trainer, home)
+    if not callable(getattr(model, "save", None)):
         raise InputError(f"models of the trainer {name!r} cannot be saved; train anew where one is needed")
-    if (home / NAME).exists():
-        raise InputError(f"{home} holds a model already; name another folder, or remove this one")
     try:
         home.mkdir(parents=True, exist_ok=True)
         model.save(home)
@@ -60,6 +59,19 @@ def save_model(model: Any, trainer: Any, folder: str | os.PathLike[str]) -> Path
     except OSError as error:
         raise InputError(f"{home}: {error.strerror or error}; name a folder that can be written") from None
     return home
+
+
+def check_saves(trainer: Any, folder: str | os.PathLike[str]) -> None:
+    """Raise InputError where `save_model` would, as far as can be told before the model is trained."""
+    home, name = Path(folder), registry.name_of(trainer)
+    if not callable(getattr(trainer, "load", None)):
+        raise InputError(f"models of the trainer {name!r} cannot be saved; train anew where one is needed")
+    if (home / NAME).exists():
+        raise InputError(f"{home} holds a model already; name another folder, or remove this one")
+    nearest = next(place for place in (home, *home.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        what = "cannot be written" if nearest.is_dir() else "is a file"
+        raise InputError(f"{home}: {nearest} {what}; name a folder that can be written")
 
 
 def read_saved(folder: str | os.PathLike[str]) -> Saved:
@@ -94,7 +106,9 @@ def load_model(folder: str | os.PathLike[str]) -> Any:
         raise InputError(f"{folder}: the trainer {saved.trainer!r} cannot load its models; train anew")
     try:
         return load(Path(folder))
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (KaratError, MemoryError):
+        raise
+    except Exception as error:  # a broken file raises whatever the library that reads it has for that
         raise InputError(
             f"{folder}: this model of the trainer {saved.trainer!r} cannot be loaded "
             f"({type(error).__name__}: {' '.join(str(error).split())[:160]}); save it again"

@@ -8,10 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from karat.curation.base import normalised
+from karat.errors import InputError, MissingExtra, NotEnoughData
 from karat.records import Records
 from karat.training import scores as scoring
+from karat.training import similarity, written
 from karat.training.base import (
     Answers,
     Kind,
@@ -26,6 +29,9 @@ from karat.training.base import (
 from karat.training.scores import Outcome, Score
 from karat.training.tallies import LEAST_PROBABILITY, Tally
 
+_MOST_SETS = 200
+"""sets of commonest labels that chance tries"""
+
 
 def rate(
     answers: Answers, train: Records, test: Records, *, maker: str, trials: int, seed: int
@@ -36,47 +42,63 @@ def rate(
     """
     if isinstance(answers, Predictions):
         return _labels(answers, train, test, maker=maker, trials=trials, seed=seed)
-    gold, chance, beside = baselines(answers, train, test)
-    costly = ("embedding_cosine",) if test.datatype == "instruction" else ()
-    found = _tally(answers, gold, costly)
-    others = {name: _tally(said, gold, costly) for name, said in beside.items()}
+    costly: tuple[str, ...] = ("embedding_cosine",) if test.datatype == "instruction" else ()
+    try:
+        found = _tally(answers, costly)
+    except MissingExtra:
+        if not costly:
+            raise
+        costly = ()  # the other scores stand without it
+        found = _tally(answers)
+    chance, others = baselines(answers, train, test, costly)
     return _summed(
         found,
         others,
         chance,
         inputs(test),
         _order(answers, test),
+        references=(answers.references or ()) if isinstance(answers, Written) else (),
         maker=maker,
         trials=trials,
         seed=seed,
     )
 
 
-def baselines(
-    answers: Tagged | Written | Weighed, train: Records, test: Records
-) -> tuple[Sequence[Any], str, dict[str, Answers]]:
-    """Return the gold of answers, what chance is here, and the answers of chance and of a look-up table."""
+def kind_of_answers(answers: Answers) -> Kind:
+    """Return of which kind answers are."""
+    if isinstance(answers, Predictions):
+        return "labels"
     if isinstance(answers, Tagged):
-        return answers.gold or (), "constant", {"chance": _common_tags(answers)}
+        return "tags"
+    return "texts" if isinstance(answers, Written) else "likelihoods"
+
+
+def baselines(
+    answers: Tagged | Written | Weighed, train: Records, test: Records, costly: Sequence[str] = ()
+) -> tuple[str, dict[str, Tally]]:
+    """Return what chance is here, and the statistics of chance and of a look-up table."""
+    if isinstance(answers, Tagged):
+        return "constant", {"chance": _constant_tags(answers)}
     if isinstance(answers, Written):
         # neither can weigh a reference, so there is no perplexity to set beside
         plain = replace(answers, surprise=None, tokens=None)
         copied = replace(plain, texts=answers.sources or ("",) * len(answers.ids))
-        return (), "copy of the source", {"chance": copied, "lookup": _known_targets(plain, train)}
-    return (), "byte frequencies", {"chance": _byte_model(answers, train, test)}
+        known = _known_targets(plain, train)
+        return "copy of the source", {"chance": _tally(copied, costly), "lookup": _tally(known, costly)}
+    return "byte frequencies", {"chance": _tally(_byte_model(answers, train, test))}
 
 
-def _tally(answers: Answers, gold: Sequence[Any], costly: Sequence[str]) -> Tally:
-    found = scoring.outcome(answers, gold, metrics=costly)
+def _tally(answers: Tagged | Written | Weighed, costly: Sequence[str] = ()) -> Tally:
+    if isinstance(answers, Tagged) and answers.gold is None:
+        raise InputError("some test records have no field of right labels; fill it in, or leave them out")
+    found = scoring.outcome(answers, metrics=costly)
     assert isinstance(found, Tally)
     return found
 
 
 def _order(answers: Answers, test: Records) -> tuple[str, ...]:
     """The scores in the order of their importance for such records."""
-    kind: Kind = (
-        "tags" if isinstance(answers, Tagged) else "texts" if isinstance(answers, Written) else "likelihoods"
-    )
+    kind = kind_of_answers(answers)
     first = scoring.default_metric(kind, test.datatype)
     return (first, *(name for name in scoring.OF_KIND[kind] if name != first))
 
@@ -88,37 +110,39 @@ def _summed(
     texts: Sequence[str],
     order: Sequence[str],
     *,
+    references: Sequence[str],
     maker: str,
     trials: int,
     seed: int,
 ) -> tuple[Score, ...]:
     """Return the scores that are functions of sums, with intervals from common resamples."""
-    names = [name for name in order if name in found.statistics]
+    points = {name: float(scoring.measure(name, found)[0]) for name in order if name in found.statistics}
+    # A mean over nothing, such as the bits a byte of empty texts, is no score.
+    names = [name for name, value in points.items() if np.isfinite(value)]
+    if not names:
+        raise NotEnoughData("the test records are empty, so that nothing can be scored; give others")
     draws = scoring.resampled(
         lambda weights: np.column_stack([scoring.measure(name, found, weights) for name in names]),
         texts,
         trials,
         seed=seed,
     )
-    from karat.training import written
-
     result = []
     for column, name in enumerate(names):
-        value = float(scoring.measure(name, found)[0])
-        low, high = scoring.interval(draws[:, column])
+        value, drawn = points[name], draws[:, column]
+        low, high = scoring.interval(drawn[np.isfinite(drawn)])
         levels = {
             kind: float(scoring.measure(name, other)[0])
             for kind, other in others.items()
             if name in other.statistics
         }
         floor = levels.get("chance")
-        made = written.signature(name)
-        signature = f"{name}|{made}|" if made else f"{name}|"
+        signature = "|".join((name, *_made(name, references)))
         result.append(
             Score(
                 name=name,
                 settings={"chance": chance, "trials": trials},
-                signature=f"{signature}chance:{chance}|trials:{trials}|trainer:{maker}",
+                signature=f"{signature}|chance:{chance}|trials:{trials}|trainer:{maker}",
                 value=value,
                 interval=(low, high),
                 chance=floor,
@@ -132,11 +156,49 @@ def _summed(
     return tuple(result)
 
 
-def _common_tags(answers: Tagged) -> Tagged:
-    """Give each record how often each label is right: the most that can be said without reading."""
+def _made(name: str, references: Sequence[str]) -> tuple[str, ...]:
+    """How a score of texts is made, for its signature."""
+    if name == "embedding_cosine":
+        return (f"encoder:{similarity.ENCODER}",)
+    if name not in written.MORE_IS_BETTER:
+        return ()
+    return (written.signature(name, references).removeprefix(f"{name}|"),)
+
+
+def _constant_tags(answers: Tagged) -> Tally:
+    """Return the most that can be had, by each score, from one answer to all: without reading a record.
+
+    Micro-F1 by the commonest labels, as many as serve it best; macro-F1 by saying each label always;
+    subset accuracy by the commonest set of labels; log loss by the share of each label.
+    """
     gold = answers.gold or ()
-    shares = np.array([np.mean([name in row for row in gold]) for name in answers.classes])
-    return replace(answers, probabilities=np.tile(shares, (len(answers.ids), 1)))
+    counts = Counter(name for row in gold for name in set(row))
+    names = tuple(sorted({*answers.classes, *counts}))
+    ranked = sorted(counts, key=lambda name: (-counts[name], name))
+
+    def said(labels: Sequence[str]) -> Tally:
+        row = np.array([float(name in labels) for name in names])
+        return _tally(
+            replace(answers, classes=names, probabilities=np.tile(row, (len(gold), 1)), threshold=0.5)
+        )
+
+    best = max(
+        (said(ranked[: i + 1]) for i in range(min(len(ranked), _MOST_SETS))),
+        key=lambda tally: float(scoring.measure("micro_f1", tally)[0]),
+        default=said(()),
+    )
+    common = Counter(tuple(sorted(set(row))) for row in gold)
+    most = min(common, key=lambda row: (-common[row], row))
+    shares = np.array([counts[name] / len(gold) for name in names])
+    prior = replace(answers, classes=names, probabilities=np.tile(shares, (len(gold), 1)))
+    return Tally(
+        {
+            "micro_f1": best.statistics["micro_f1"],
+            "macro_f1": said(names).statistics["macro_f1"],
+            "subset_accuracy": said(most).statistics["subset_accuracy"],
+            "log_loss": _tally(prior).statistics["log_loss"],
+        }
+    )
 
 
 def _known_targets(answers: Written, train: Records) -> Written:
@@ -152,14 +214,19 @@ def _targets(records: Records) -> list[str]:
 
 
 def _byte_model(answers: Weighed, train: Records, test: Records) -> Weighed:
-    """Weigh each record by how frequent its bytes are in training, add-one; tokens are bytes."""
-    counts = np.ones(256)
+    """Weigh each record by how frequent its bytes and ends are in training, add-one."""
+    end = 256
+    counts = np.ones(end + 1)
+    counts[end] += len(train)
     for text in train.texts():
-        counts += np.bincount(np.frombuffer(text.encode("utf-8", "replace"), np.uint8), minlength=256)
+        counts[:end] += np.bincount(_bytes(text), minlength=end)
     cost = -np.log(counts / counts.sum())
-    raw = [np.frombuffer(text.encode("utf-8", "replace"), np.uint8) for text in test.texts()]
-    surprise = np.array([cost[one].sum() for one in raw])
+    surprise = np.array([cost[_bytes(text)].sum() + cost[end] for text in test.texts()])
     return replace(answers, surprise=surprise)
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
 
 
 def lookup_table(train: Records, test: Records) -> tuple[str, ...]:

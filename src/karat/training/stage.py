@@ -12,12 +12,14 @@ import numpy as np
 from karat import registry
 from karat.blocks import Block, Chart, Column, Example, Examples, Headline, Line, Note, Section, Table
 from karat.errors import BadSetting, InputError, NotEnoughData, did_you_mean
-from karat.generation.saved_models import save_model
+from karat.generation.saved_models import check_saves, save_model
 from karat.records import Records
 from karat.training import scores as scoring
+from karat.training.annotators import answered
 from karat.training.base import (
     Answers,
     Floats,
+    Kind,
     Predictions,
     Progress,
     Tagged,
@@ -27,10 +29,12 @@ from karat.training.base import (
     kind_of,
 )
 from karat.training.leakage import Leakage, guard
+from karat.training.rating import kind_of_answers, rate
 from karat.training.rating import lookup_table as lookup_table
 from karat.training.rating import most_common as most_common
-from karat.training.rating import rate
 from karat.training.scores import Score
+from karat.training.tallies import Tally, finish
+from karat.training.written import signature
 
 LABELLED = ("classification", "text", "annotation")
 """the data types of a trainer that names none: labelled texts"""
@@ -51,7 +55,7 @@ class Predicted:
 
     id: str
     text: str
-    """what the model was given; for likelihoods the record itself"""
+    """what the model was given; for likelihoods and labels the record itself"""
     gold: str
     """the right label, labels or text; empty for likelihoods"""
     predicted: str
@@ -76,6 +80,8 @@ class Trained:
     leakage: Leakage
     predictions: tuple[Predicted, ...]
     warnings: tuple[Warned, ...] = ()
+    kind: Kind = "labels"
+    """what the model was asked for"""
 
     def score(self, name: str, **by: str) -> Score:
         """Return one score by name: `score("macro_f1")`, `score("f1", label="spam")`."""
@@ -88,7 +94,7 @@ class Trained:
         )
 
     def worst(self, n: int = 5) -> tuple[Predicted, ...]:
-        """Return the n records whose gold label got the least probability."""
+        """Return the n records whose right answer got the least probability, or the least likely ones."""
         return tuple(sorted(self.predictions, key=lambda p: (p.gold_probability, p.id))[:n])
 
     def why(self, id: str) -> str:
@@ -99,10 +105,11 @@ class Trained:
         else:
             ids = [p.id for p in self.predictions]
             raise InputError(f"no test record {id!r}{did_you_mean(id, ids)}")
-        if not p.gold:
+        if self.kind == "likelihoods":
             return f"{id}: each of its tokens has a probability of {p.gold_probability:.3g} (geometric mean)"
         if p.probability is None:
-            right = ", which is right" if p.gold == p.predicted else f"; the reference is {p.gold!r}"
+            what = "right labels are" if self.kind == "tags" else "reference is"
+            right = ", which is right" if p.gold == p.predicted else f"; the {what} {p.gold!r}"
             return f"{id}: to {p.text!r} the model says {p.predicted!r}{right}"
         if p.gold == p.predicted:
             return f"{id}: the model says {p.predicted!r} with {p.probability:.2f}, which is right"
@@ -138,7 +145,7 @@ class Trained:
     def __report__(self) -> tuple[Section, ...]:
         """Return the scores, the labels and the worst mistakes as blocks."""
         main, labels = [s for s in self.scores if not s.by], [s for s in self.scores if s.by]
-        top = next((s for s in main if s.name == "macro_f1"), main[0])
+        top = next((s for s in main if s.name == "macro_f1" and self.kind == "labels"), main[0])
         blocks: list[Block] = [
             Headline(
                 f"{top.value:.3f}",
@@ -152,12 +159,16 @@ class Trained:
             blocks.append(_score_table(labels, "F1 of each label", "label"))
             blocks.append(_label_chart(labels, top))
         blocks += [Note(w.message, "warning") for w in self.warnings]
-        mistakes = [p for p in self.worst(20) if p.gold != p.predicted]
+        weighed = self.kind == "likelihoods"
+        mistakes = [p for p in self.worst(20) if weighed or p.gold != p.predicted]
         if mistakes:
+            kind, title = "mistakes", "What the model gets most wrong"
+            if weighed:
+                kind, title = "unlikely", "What the model finds least likely"
             rows = tuple(
-                Example("mistakes", p.text, label=p.gold, id=p.id, reason=_mistake(p)) for p in mistakes
+                Example(kind, p.text, label=p.gold, id=p.id, reason=_mistake(p, self.kind)) for p in mistakes
             )
-            blocks.append(Examples(rows, "What the model gets most wrong", "Often the records are wrong."))
+            blocks.append(Examples(rows, title, "Often the records are wrong."))
         return (Section(f"A model trained on {self.trained_on:,} records", tuple(blocks), id="train"),)
 
 
@@ -186,18 +197,21 @@ def train(
     maker = registry.make("trainers", trainer)
     if trials < 10:
         raise BadSetting(f"trials is {trials}, but an interval needs at least 10; 1000 is the default")
+    if save is not None:
+        check_saves(maker, save)
     check(train, test, maker)
+    asked, test = len(test), _answered(test)
     train, leakage = guard(train, test, allow_leakage=allow_leakage, drop_leaks=drop_leaks)
     if progress:
         progress("train", 0, 2)
     model = maker.fit(train, seed=seed, progress=progress)
+    if save is not None:  # before it is scored: what scoring meets must not cost a training
+        save_model(model, maker, save)
     if progress:
         progress("train", 1, 2)
     answers = model.predict(test)
     made = registry.signature(maker, seed=seed, train=train.fingerprint[:8], test=test.fingerprint[:8])
     found = rate(answers, train, test, maker=made, trials=trials, seed=seed)
-    if save is not None:
-        save_model(model, maker, save)
     if progress:
         progress("train", 2, 2)
     return Trained(
@@ -209,7 +223,8 @@ def train(
         scores=found,
         leakage=leakage,
         predictions=_rows(answers, test, model),
-        warnings=tuple(_warnings(leakage, train, test)),
+        warnings=tuple(_warnings(leakage, train, test, asked, found)),
+        kind=kind_of_answers(answers),
     )
 
 
@@ -224,12 +239,37 @@ def check(train: Records, test: Records, maker: Any) -> None:
                 f"trainer {registry.name_of(maker)!r} takes {', '.join(types)} records, but {records.path} "
                 f"holds {records.datatype} records; choose another trainer (see: karat list trainers)"
             )
-        if kind_of(records) == "labels" or types == LABELLED:
+        # A test of labels needs a model that has learned some.
+        if "labels" in (kind_of(records), kind_of(test)) or types == LABELLED:
             gold_labels(records, what)
+    if kind_of(test) == "texts":
+        signature("bleu", ())  # raises before the training where the library of the scores is missing
 
 
-def _warnings(leakage: Leakage, train: Records, test: Records) -> list[Warned]:
+def _answered(test: Records) -> Records:
+    """Leave annotators' empty answers out, against which nothing can be scored."""
+    return answered(test, "test") if test.datatype == "annotation" else test
+
+
+def _warnings(
+    leakage: Leakage, train: Records, test: Records, asked: int, found: Sequence[Score]
+) -> list[Warned]:
     result = []
+    if asked > len(test):
+        result.append(
+            Warned(
+                "unanswered",
+                f"{asked - len(test):,} of {asked:,} test records have an empty label of their annotator and "
+                "were left out",
+            )
+        )
+    if test.datatype == "instruction" and "embedding_cosine" not in {score.name for score in found}:
+        result.append(
+            Warned(
+                "no_encoder",
+                "embedding_cosine is left out, since the sentence encoder minilm is not installed here",
+            )
+        )
     if leakage.allowed:
         result.append(
             Warned(
@@ -251,7 +291,8 @@ def _warnings(leakage: Leakage, train: Records, test: Records) -> list[Warned]:
         result.append(
             Warned("too_few_records", f"{len(test)} test records give wide intervals; 1,000 would be better")
         )
-    return result if kind_of(test) != "labels" else [*result, *_label_warnings(train, test)]
+    labelled = kind_of(test) == "labels" and any(score.name == "accuracy" for score in found)
+    return [*result, *_label_warnings(train, test)] if labelled else result
 
 
 def _label_warnings(train: Records, test: Records) -> list[Warned]:
@@ -318,8 +359,8 @@ def rightness(answers: Written) -> Floats:
     if answers.surprise is not None and answers.tokens is not None:
         return np.asarray(np.exp(-answers.surprise / np.maximum(answers.tokens, 1)))
     found = scoring.outcome(answers)
-    rows = np.eye(len(answers.ids), dtype=np.float32)
-    return np.asarray(scoring.measure("chrf", found, rows) / 100)
+    assert isinstance(found, Tally)
+    return np.asarray(finish("chrf", found.statistics["chrf"]) / 100)
 
 
 def _labelled_rows(
@@ -346,11 +387,11 @@ def _labelled_rows(
     return tuple(rows)
 
 
-def _mistake(found: Predicted) -> str:
+def _mistake(found: Predicted, kind: Kind) -> str:
+    if kind == "likelihoods":
+        return f"{found.gold_probability:.3g} a token"
     if found.probability is None:
-        return (
-            f"the model says {found.predicted!r}" if found.gold else f"{found.gold_probability:.3g} a token"
-        )
+        return f"the model says {found.predicted!r}"
     return f"taken for {found.predicted}, {found.probability:.2f}"
 
 

@@ -142,8 +142,8 @@ class Study:
                     "lookup": Outcome(self.classes, common.gold, said),
                 }
             else:
-                made = baselines(self.said[cell][test], train, tested)[2]
-                others = {name: self._outcome(one, rows) for name, one in made.items()}
+                costly = ("embedding_cosine",) if self.metric == "embedding_cosine" else ()
+                others = dict(baselines(self.said[cell][test], train, tested, costly)[1])
             for name, other in others.items():
                 # neither knows probabilities, so there is no log loss or perplexity to set beside
                 known = other.statistics if not isinstance(other, Outcome) else ("accuracy", "macro_f1")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _BATCH = 5_000
 _DENSE = 400
+_FILE = "lsa.npz"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,14 @@ class Lsa:
         left = signs - kept.T @ (kept @ signs)
         return LsaModel(name, space, np.concatenate([kept.T, left], axis=1).astype(np.float32))
 
+    @staticmethod
+    def load(folder: str | Path) -> LsaModel:
+        """Return the fitted encoder that its `save` wrote."""
+        with np.load(Path(folder) / _FILE, allow_pickle=False) as kept:
+            words, chars = (tuple(kept[name].tolist()) for name in ("words", "chars"))
+            space = FeatureSpace(kept["keys"], kept["idf"], kept["word"], words, chars)
+            return LsaModel(str(kept["id"]), space, kept["directions"])
+
 
 @dataclass(frozen=True)
 class LsaModel:
@@ -76,6 +86,16 @@ class LsaModel:
     id: str
     space: FeatureSpace
     directions: NDArray[np.float32]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write all that it learned to a folder; no text is in it."""
+        home = Path(folder)
+        home.mkdir(parents=True, exist_ok=True)
+        space = {name: np.asarray(getattr(self.space, name)) for name in ("keys", "idf", "word")}
+        sizes = {name: np.asarray(getattr(self.space, name), np.int64) for name in ("words", "chars")}
+        parts: dict[str, Any] = {"id": np.asarray(self.id), "directions": self.directions, **space, **sizes}
+        np.savez(home / _FILE, **parts)
+        return home
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return float32 [n, d] of unit rows; zeros for a text without a single known word."""

@@ -24,7 +24,6 @@ from karat.records import Records
 from karat.training.annotators import answered
 from karat.training.base import Predictions, Progress, Weighed, kind_of
 from karat.training.causal_codec import END, UNKNOWN, Codec, make_codec, widened, windows
-from karat.training.causal_codec import join_words as join_words
 
 if TYPE_CHECKING:
     from karat.generation.base import Request, Response

@@ -11,17 +11,20 @@ pool cheap and change no prediction:
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.errors import NotEnoughData
+from karat.errors import InputError, NotEnoughData
 from karat.records import Records
+from karat.training.annotators import answered
 from karat.training.base import Indices, Predictions, Probabilities, Progress, gold_labels
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ Floats = NDArray[np.float64]
 
 _VECTORS, _GIGABYTES = 24, 8.0
 """the optimiser holds about so many vectors of all weights, and may fill so much"""
+_ABOUT, _ARRAYS, _FORMAT = "linear.json", "linear.npz", 1
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Linear:
         progress: Progress | None = None,
     ) -> LinearModel:
         """Train on labelled records; neither seed nor validation records change the model."""
+        records = answered(records)
         labels = np.array(gold_labels(records), dtype=object)
         counters, counts = _count(self, records.texts())
         return LinearModel(counters, _regress(self, counts, labels))
@@ -75,7 +80,25 @@ class Linear:
     def prepare(self, pool: Records) -> LinearPool:
         """Count the n-grams of a pool once, for many fits on parts of it."""
         labels = np.array(gold_labels(pool), dtype=object)
-        return LinearPool(self, pool.ids, labels, _count(self, pool.texts())[1])
+        usable = labels != "" if pool.datatype == "annotation" else np.ones(len(pool), dtype=bool)
+        return LinearPool(self, pool.ids, labels, usable, _count(self, pool.texts())[1])
+
+    @staticmethod
+    def load(folder: str | Path) -> LinearModel:
+        """Return the model that its `save` wrote; numbers and plain values only."""
+        home = Path(folder)
+        told = json.loads((home / _ABOUT).read_text("utf-8"))
+        if told.get("format") != _FORMAT:
+            raise InputError(
+                f"{folder}: format {told.get('format')!r} of another version of karat; train anew"
+            )
+        counters = [
+            _counter(named["analyzer"], named["lengths"], named["grams"]) for named in told["counters"]
+        ]
+        with np.load(home / _ARRAYS, allow_pickle=False) as arrays:
+            idf = tuple(arrays[f"idf{number}"] for number in range(len(counters)))
+            fitted = _Fitted(tuple(told["classes"]), idf, arrays["weights"], arrays["bias"])
+        return LinearModel(tuple(counters), fitted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +108,12 @@ class LinearPool:
     settings: Linear
     ids: list[str]
     labels: NDArray[np.object_]
+    usable: NDArray[np.bool_]
     counts: tuple[scipy.sparse.csr_matrix, ...]
 
     def fit_predict(self, train: Indices, test: Indices, *, seed: int = 0) -> Predictions:
         """Train on the records of the pool at `train` and predict those at `test`."""
+        train = np.asarray(train)[self.usable[train]]
         fitted = _regress(self.settings, [block[train] for block in self.counts], self.labels[train])
         probabilities = fitted.probabilities([block[test] for block in self.counts])
         ids = tuple(self.ids[i] for i in test.tolist())
@@ -108,6 +133,28 @@ class LinearModel:
         labels = records.labels()
         gold = None if labels is None or None in labels else tuple(labels)
         return Predictions(tuple(records.ids), self.fitted.classes, self.fitted.probabilities(counts), gold)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model to a folder: n-grams as JSON, numbers as npz."""
+        home = Path(folder)
+        home.mkdir(parents=True, exist_ok=True)
+        idf = {f"idf{number}": weights for number, weights in enumerate(self.fitted.idf)}
+        arrays: dict[str, Any] = {"weights": self.fitted.weights, "bias": self.fitted.bias, **idf}
+        np.savez(home / _ARRAYS, **arrays)
+        told = {
+            "format": _FORMAT,
+            "classes": list(self.fitted.classes),
+            "counters": [
+                {
+                    "analyzer": counter.analyzer,
+                    "lengths": list(counter.ngram_range),
+                    "grams": counter.get_feature_names_out().tolist(),
+                }
+                for counter in self.counters
+            ],
+        }
+        (home / _ABOUT).write_text(json.dumps(told, ensure_ascii=False), "utf-8")
+        return home
 
     def telling(self, text: str, label: str, *, most: int = 5) -> tuple[tuple[str, float], ...]:
         """Return the n-grams of a text that spoke most for a label, with their share of the log-odds."""
@@ -152,17 +199,11 @@ def _count(
     settings: Linear, texts: Sequence[str]
 ) -> tuple[tuple[Any, ...], tuple[scipy.sparse.csr_matrix, ...]]:
     """Return the counters (which know the names of columns) and the counts of n-grams."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
     counters, counts = [], []
     for analyzer, lengths in (("word", _lengths(settings.words)), ("char_wb", _lengths(settings.characters))):
         if lengths is None:
             continue
-        # One-letter words count too, unlike scikit-learn's default: in many languages they are words.
-        pattern = r"\w+" if analyzer == "word" else None
-        counter = CountVectorizer(
-            ngram_range=lengths, analyzer=analyzer, token_pattern=pattern, dtype=np.float64
-        )
+        counter = _counter(analyzer, lengths)
         try:
             found = counter.fit_transform(texts)
         except ValueError:  # no text has a single n-gram of this kind, for example texts of signs only
@@ -178,8 +219,26 @@ def _count(
     return tuple(counters), tuple(counts)
 
 
+def _counter(analyzer: str, lengths: Sequence[int], grams: Sequence[str] | None = None) -> Any:
+    """Return what counts n-grams: all that it finds, or those given."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    if analyzer == _Nothing.analyzer:
+        return _Nothing()
+    return CountVectorizer(
+        ngram_range=tuple(lengths),
+        analyzer=analyzer,
+        # One-letter words count too, unlike scikit-learn's default: in many languages they are words.
+        token_pattern=r"\w+" if analyzer == "word" else None,
+        dtype=np.float64,
+        vocabulary=None if grams is None else list(grams),
+    )
+
+
 class _Nothing:
     """Stands for a counter where no training text has an n-gram."""
+
+    analyzer, ngram_range = "nothing", (0, 0)
 
     def transform(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
         """Return a column of zeros."""

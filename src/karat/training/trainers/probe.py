@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.auditing.encoders.base import Vectors, cached, make
+from karat.auditing.encoders.base import Cached, Vectors, cached, make
+from karat.errors import InputError
 from karat.records import Records
 from karat.training.annotators import answered
 from karat.training.base import Indices, Predictions, Progress, codes, gold_labels
@@ -18,6 +20,8 @@ from karat.training.logistic import Logistic, regress
 
 if TYPE_CHECKING:
     from karat.auditing.base import Fitted
+
+_ABOUT, _ARRAYS, _LEARNED, _FORMAT = "probe.json", "probe.npz", "encoder", 1
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Probe:
         vectors = encoder.encode(texts)
         if progress:
             progress("embed", len(texts), len(texts))
-        return ProbeModel(encoder, *_regress(self, vectors, np.array(gold_labels(records), dtype=object)))
+        found = _regress(self, vectors, np.array(gold_labels(records), dtype=object))
+        return ProbeModel(encoder, *found, self.encoder)
 
     def prepare(self, pool: Records, *, cache: Path | None = None) -> ProbePool:
         """Encode a pool once, for many fits on parts of it.
@@ -80,6 +85,25 @@ class Probe:
         if fitted is None:
             return ProbePool(self, tuple(pool.ids), labels, usable, None, tuple(texts))
         return ProbePool(self, tuple(pool.ids), labels, usable, cached(fitted, cache).encode(texts), ())
+
+    @staticmethod
+    def load(folder: str | Path) -> ProbeModel:
+        """Return the model that its `save` wrote. Raises InputError where its encoder is another one here."""
+        home = Path(folder)
+        told = json.loads((home / _ABOUT).read_text("utf-8"))
+        if told.get("format") != _FORMAT:
+            raise InputError(
+                f"{folder}: format {told.get('format')!r} of another version of karat; train anew"
+            )
+        part: Any = make(told["encoder"])
+        learned = (home / _LEARNED).is_dir()
+        encoder = part.load(home / _LEARNED) if learned else _fixed(told["encoder"])
+        if encoder is None or encoder.id != told["id"]:
+            here = "one that learns" if encoder is None else encoder.id
+            raise InputError(f"{folder}: trained on the encoder {told['id']}, but {here} is here; train anew")
+        with np.load(home / _ARRAYS, allow_pickle=False) as arrays:
+            logistic = Logistic(arrays["weights"], arrays["bias"])
+        return ProbeModel(encoder, tuple(told["classes"]), logistic, told["encoder"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +138,33 @@ class ProbeModel:
     encoder: Fitted
     classes: tuple[str, ...]
     logistic: Logistic
+    spec: str
+    """how the encoder is named"""
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model to a folder, with its encoder where that was learned from the training texts.
+
+        Raises InputError where a learned encoder cannot be kept.
+        """
+        encoder: Any = self.encoder.inner if isinstance(self.encoder, Cached) else self.encoder
+        home = Path(folder)
+        home.mkdir(parents=True, exist_ok=True)
+        if _fixed(self.spec) is None:
+            if not callable(getattr(encoder, "save", None)):
+                raise InputError(
+                    f"the encoder {self.spec!r} is learned from the training texts and cannot be kept; "
+                    "use encoder=minilm or encoder=lsa"
+                )
+            encoder.save(home / _LEARNED)
+        np.savez(home / _ARRAYS, weights=self.logistic.weights, bias=self.logistic.bias)
+        told = {
+            "format": _FORMAT,
+            "encoder": self.spec,
+            "id": encoder.id,
+            "classes": list(self.classes),
+        }
+        (home / _ABOUT).write_text(json.dumps(told, ensure_ascii=False), "utf-8")
+        return home
 
     def predict(self, records: Records) -> Predictions:
         """Return a probability for each class and each record."""
