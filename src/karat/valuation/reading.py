@@ -80,7 +80,8 @@ class Reading:
                 records,
                 float(self.synthetic.point[k].mean()),
                 reached[:, k],
-                chance=self.none.draws[:, 0, 0],
+                # a loss may be above that of guessing where a model is too sure, however much it has learnt
+                chance=self.none.draws[:, 0, 0] if self.sign > 0 else None,
             )
             for k, records in enumerate(self.synthetic.sizes)
         ]
