@@ -78,11 +78,24 @@ def of(*texts: str) -> Records:
     return records.from_rows([{"text": text} for text in texts], datatype="text", path="rows.jsonl")
 
 
-def test_every_filter_gives_a_reason_for_each_dropped_record_and_no_other() -> None:
+# What a filter needs to be told before it can judge anything.
+NEEDED = {
+    "decontaminate": "decontaminate:{path}",
+    "metric_threshold": "metric_threshold:by=score,low=0.3",
+    "worst": "worst:by=random",
+}
+
+
+def test_every_filter_gives_a_reason_for_each_dropped_record_and_no_other(tmp_path: Path) -> None:
     """The contract of the shelf: a verdict for each record, a reason exactly where it is dropped."""
-    found = of("", "ok", "ok", "As an AI language model, I refuse.", "word " * 50)
+    texts = ["", "ok", "ok", "As an AI language model, I refuse.", "word " * 50]
+    rows = [{"text": text, "label": f"c{k % 2}", "score": k / 4} for k, text in enumerate(texts)]
+    found = records.from_rows(rows)
+    human = records.from_rows([{"text": f"a human text of number {k}", "label": "c0"} for k in range(30)])
+    path = human.write(tmp_path / "test.jsonl")
     for name in registry.names("filters"):
-        verdicts = registry.make("filters", name).judge(found, None)
+        part = registry.make("filters", NEEDED.get(name, name).format(path=path))
+        verdicts = part.judge(found, human)
         assert len(found) == len(verdicts.kept), name
         assert set(np.flatnonzero(~verdicts.kept).tolist()) == set(verdicts.reasons), name
         assert all(verdicts.reasons.values()), name
