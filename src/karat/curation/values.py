@@ -17,7 +17,7 @@ def values_of(
 
     A value that is missing is nan. `known` (seed, cache, ask) goes to an ordering that names it.
     Settings of the ordering are parted by semicolons, because commas part those of whoever asks.
-    Raises UnknownPart where there is neither field nor ordering, BadSetting for a field without numbers.
+    Raises InputError where there is neither field nor ordering, BadSetting for a field without numbers.
     """
     name = by.partition(":")[0]
     if records.has(by):
