@@ -101,7 +101,7 @@ def batches(
     """
     shuffled = generator.permutation(len(lengths))
     mean = max(float(lengths.sum(1).mean()), 1.0) if len(lengths) else 1.0
-    chunk = max(1, int(32 * tokens / mean))
+    chunk = max(1, int(128 * tokens / mean))
     found: list[NDArray[np.int64]] = []
     for begin in range(0, len(shuffled), chunk):
         part = shuffled[begin : begin + chunk]

@@ -55,7 +55,7 @@ PRESETS = {
     # mini: 0.1 M parameters, seconds on one core; learns to put words in another order
     "mini": Preset(2, 4, 64, 128, 512, 400, 40, 512, lr=4e-3, warmup=80, dropout=0.0),
     # small: 1.4 M parameters, about four minutes on one core for 20,000 short pairs
-    "small": Preset(2, 4, 128, 512, 4096, 4000, 20, 4096, lr=2e-3, warmup=400),
+    "small": Preset(2, 4, 128, 512, 4096, 2000, 30, 2048, lr=3e-3, warmup=300),
     # base: the CPU size of the from-scratch check, 6 M parameters, an hour on one core
     "base": Preset(3, 4, 256, 1024, 8192, 20_000, 20, 6144, lr=1e-3, warmup=1000),
     # paper: the base model of Vaswani et al. 2017 (25,000 source and as many target tokens a batch); GPU days
@@ -198,9 +198,9 @@ class Seq2seq:
             from karat.training.transformer_training import History, State
 
             folder = Path(folder)
-            if not (folder / "model.json").is_file():
-                raise errors.InputError(f"{folder}: no model of 'seq2seq' is here (model.json is missing)")
-            told = json.loads((folder / "model.json").read_text("utf-8"))
+            if not (folder / "seq2seq.json").is_file():
+                raise errors.InputError(f"{folder}: no model of 'seq2seq' is here (seq2seq.json is missing)")
+            told = json.loads((folder / "seq2seq.json").read_text("utf-8"))
             model = Transformer(TransformerConfig(**told["config"]))
             model.load_state_dict(load_file(folder / "model.safetensors"))
             kept = folder / "training.safetensors"
@@ -318,7 +318,7 @@ class Seq2seqModel:
             "history": asdict(self.history),
         }
         # Last: a folder without it is not a model.
-        (folder / "model.json").write_text(json.dumps(told, indent=1), "utf-8")
+        (folder / "seq2seq.json").write_text(json.dumps(told, indent=1), "utf-8")
         return folder
 
 
