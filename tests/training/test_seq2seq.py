@@ -233,15 +233,15 @@ def test_going_on_is_training_longer(tmp_path) -> None:
 def test_a_model_is_written_and_read_back(model, tmp_path) -> None:
     """The same name, answers and history from a folder of safetensors and JSON; pickling keeps it too."""
     read = Seq2seq.load(model.save(tmp_path / "m"))
-    assert {"model.json", "model.safetensors", "tokenizer.json", "training.safetensors"} == {
+    assert {"seq2seq.json", "model.safetensors", "tokenizer.json", "training.safetensors"} == {
         path.name for path in (tmp_path / "m").iterdir()
     }
     test = planted(20, 7)
     for other in (read, pickle.loads(pickle.dumps(model))):
         assert (model.model, model.history) == (other.model, other.history)
         assert model.predict(test).texts == other.predict(test).texts
-    (tmp_path / "m" / "model.json").unlink()
-    with pytest.raises(InputError, match=r"model\.json is missing"):
+    (tmp_path / "m" / "seq2seq.json").unlink()
+    with pytest.raises(InputError, match=r"seq2seq\.json is missing"):
         Seq2seq.load(tmp_path / "m")
 
 
