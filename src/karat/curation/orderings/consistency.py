@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from karat.curation.base import ASKED, Ask, Ordered, few, need_ask, written
 from karat.curation.base import asked as given_texts
-from karat.curation.overlaps import chrf, pairwise_chrf
+from karat.curation.overlaps import chrf_pairs
 from karat.errors import BadSetting
 from karat.generation.asking import question
 from karat.records import Records
 from karat.texts.answers import read_label
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,10 @@ class Consistency:
             others = _grouped(records.column(self.group), own)
         else:
             others, invalid = self._ask(records, labels, need_ask(ask, "ordering 'consistency'"), seed)
-        score = self._label if labels is not None else self._text
-        scores = np.array([score(one, rest) for one, rest in zip(own, others)], dtype=np.float64)
+        if labels is not None:
+            scores = np.array([self._label(one, rest) for one, rest in zip(own, others)], dtype=np.float64)
+        else:
+            scores = self._texts(own, others)
         what = "mean chrF of" if labels is None else "agreement of the label with"
         note = f"{what} {np.mean([len(rest) for rest in others]):.1f} other answers a record"
         if self.field or self.group:
@@ -80,12 +86,32 @@ class Consistency:
         n = len(others) + 1
         return float((counts * (counts - 1)).sum() / (n * (n - 1)))
 
-    def _text(self, own: Any, others: Sequence[Any]) -> float:
-        if not others:
-            return float("nan")
-        if self.pairs == "all":
-            return pairwise_chrf([str(own), *map(str, others)]) / 100
-        return float(np.mean([chrf(str(own), str(one)) for one in others])) / 100
+    def _texts(self, own: Sequence[Any], others: Sequence[Sequence[Any]]) -> Floats:
+        """Mean chrF from 0 to 1 of each text with its other answers; records of one group share the work."""
+        numbers: dict[str, int] = {}
+        sets: dict[tuple[int, ...], int] = {}
+        one: list[Ints] = []
+        other: list[Ints] = []
+        belongs = np.full(len(own), -1, dtype=np.int64)
+        for row, (text, rest) in enumerate(zip(own, others)):
+            if not rest:
+                continue
+            held = [numbers.setdefault(str(said), len(numbers)) for said in (text, *rest)]
+            whole = self.pairs == "all"
+            key = tuple(sorted(held)) if whole else (held[0], *sorted(held[1:]))
+            if key not in sets:
+                left, right = np.nonzero(~np.eye(len(key), dtype=np.bool_)) if whole else _against(len(key))
+                one.append(np.array(key)[left])
+                other.append(np.array(key)[right])
+            belongs[row] = sets.setdefault(key, len(sets))
+        scores = np.full(len(own), np.nan)
+        if sets:
+            each = chrf_pairs(list(numbers), np.concatenate(one), np.concatenate(other)) / 100
+            sizes = np.array([len(pairs) for pairs in one])
+            means = np.add.reduceat(each, np.cumsum(sizes) - sizes) / sizes
+            known = belongs >= 0
+            scores[known] = means[belongs[known]]
+        return scores
 
     def _ask(
         self, records: Records, labels: Sequence[str] | None, ask: Ask, seed: int
@@ -128,6 +154,11 @@ class Consistency:
             raise BadSetting("ordering 'consistency': name the language of translations: language=German")
         told = f"Translate this into {self.language}. Give the translation and nothing else."
         return [f"{told}\n\n{text}" for text in given]
+
+
+def _against(n: int) -> tuple[Ints, Ints]:
+    """The pairs of the first of n texts with the others."""
+    return np.zeros(n - 1, dtype=np.int64), np.arange(1, n)
 
 
 def _listed(value: Any) -> list[Any]:

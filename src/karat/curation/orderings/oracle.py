@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from karat.curation.base import ASKED, Ordered, written
-from karat.curation.overlaps import chrf
+from karat.curation.overlaps import chrfs
 from karat.errors import BadSetting, InputError
 from karat.records import Records
 
@@ -37,9 +37,9 @@ class Oracle:
             numbers = np.array([np.nan if v is None else float(v) for v in values], dtype=np.float64)
             return Ordered(-numbers if self.lower else numbers, f"field {name}; {_UPPER}")
         if records.datatype in ASKED:
-            pairs = zip(written(records), values)
-            scores = [np.nan if gold is None else chrf(said, str(gold)) for said, gold in pairs]
-            return Ordered(np.array(scores), f"sentence chrF against {name}; {_UPPER}")
+            held = np.array([gold is not None for gold in values])
+            scores = chrfs(written(records), ["" if gold is None else str(gold) for gold in values])
+            return Ordered(np.where(held, scores, np.nan), f"sentence chrF against {name}; {_UPPER}")
         labels = records.labels()
         if labels is None:
             raise InputError(

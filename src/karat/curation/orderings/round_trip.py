@@ -11,7 +11,7 @@ import numpy as np
 from karat import records as karat_records
 from karat import registry
 from karat.curation.base import Ask, Ordered, asked, few, need_ask, written
-from karat.curation.overlaps import chrf
+from karat.curation.overlaps import chrfs
 from karat.errors import BadSetting, InputError
 from karat.generation.asking import question
 from karat.records import Records
@@ -50,9 +50,9 @@ class RoundTrip:
         else:
             back = self._ask(records, rows.tolist(), targets, need_ask(ask, "ordering 'round_trip'"), seed)
         scores = np.full(len(records), np.nan)
-        for row, text in zip(rows.tolist(), back):
-            if text is not None:
-                scores[row] = chrf(text, sources[row]) / 100
+        came = [(row, text) for row, text in zip(rows.tolist(), back) if text is not None]
+        found = chrfs([text for _, text in came], [sources[row] for row, _ in came])
+        scores[[row for row, _ in came]] = found / 100
         lost = sum(text is None for text in back)
         note = f"{len(rows) - lost:,} translations came back, {lost:,} did not"
         return Ordered(scores, note, figures={"invalid": float(lost)})
