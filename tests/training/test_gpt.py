@@ -167,7 +167,7 @@ def test_a_word_that_was_never_seen_costs_its_spelling(model) -> None:
 
 
 def test_windows_hold_each_token_once() -> None:
-    """Of a long row each token behind the prefix counts in one window, a quarter of a context behind the start."""
+    """Of a long row each token behind the prefix counts in one window, behind a quarter of a context."""
     for length, context, prefix in ((9, 8, 1), (50, 8, 2), (401, 32, 1), (32, 32, 1)):
         row = list(range(length))
         cut = windows(row, prefix, context)

@@ -34,11 +34,19 @@ _MOST_SETS = 200
 
 
 def rate(
-    answers: Answers, train: Records, test: Records, *, maker: str, trials: int, seed: int
+    answers: Answers,
+    train: Records,
+    test: Records,
+    *,
+    maker: str,
+    trials: int,
+    seed: int,
+    tags: str = "",
 ) -> tuple[Score, ...]:
     """Return the scores of answers to the test records, the deciding one first.
 
-    maker: the signature of the trainer; trials: how often the test records are resampled.
+    maker: the signature of the trainer; trials: how often the test records are resampled;
+    tags: the field of the training records that holds several labels, for the look-up table.
     """
     if isinstance(answers, Predictions):
         return _labels(answers, train, test, maker=maker, trials=trials, seed=seed)
@@ -50,7 +58,7 @@ def rate(
             raise
         costly = ()  # the other scores stand without it
         found = _tally(answers)
-    chance, others = baselines(answers, train, test, costly)
+    chance, others = baselines(answers, train, test, costly, tags)
     return _summed(
         found,
         others,
@@ -74,11 +82,18 @@ def kind_of_answers(answers: Answers) -> Kind:
 
 
 def baselines(
-    answers: Tagged | Written | Weighed, train: Records, test: Records, costly: Sequence[str] = ()
+    answers: Tagged | Written | Weighed,
+    train: Records,
+    test: Records,
+    costly: Sequence[str] = (),
+    tags: str = "",
 ) -> tuple[str, dict[str, Tally]]:
     """Return what chance is here, and the statistics of chance and of a look-up table."""
     if isinstance(answers, Tagged):
-        return "constant", {"chance": _constant_tags(answers)}
+        others = {"chance": _constant_tags(answers)}
+        if tags:
+            others["lookup"] = _known_tags(answers, train, test, tags)
+        return "constant", others
     if isinstance(answers, Written):
         # neither can weigh a reference, so there is no perplexity to set beside
         plain = replace(answers, surprise=None, tokens=None)
@@ -199,6 +214,18 @@ def _constant_tags(answers: Tagged) -> Tally:
             "log_loss": _tally(prior).statistics["log_loss"],
         }
     )
+
+
+def _known_tags(answers: Tagged, train: Records, test: Records, field: str) -> Tally:
+    """Answer with the labels of the same text in training, else with none."""
+    given = ({str(name) for name in row} for row in train.column(field))
+    table = dict(zip(map(normalised, inputs(train)), given))
+    said = [table.get(normalised(text), set()) for text in inputs(test)]
+    names = tuple(sorted({*answers.classes, *(name for row in said for name in row)}))
+    hits = np.array([[float(name in row) for name in names] for row in said]).reshape(len(said), len(names))
+    found = _tally(replace(answers, classes=names, probabilities=hits, threshold=0.5))
+    # a table knows no probabilities, so there is no log loss to set beside
+    return Tally({name: rows for name, rows in found.statistics.items() if name != "log_loss"})
 
 
 def _known_targets(answers: Written, train: Records) -> Written:

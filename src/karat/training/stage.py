@@ -211,7 +211,7 @@ def train(
         progress("train", 1, 2)
     answers = model.predict(test)
     made = registry.signature(maker, seed=seed, train=train.fingerprint[:8], test=test.fingerprint[:8])
-    found = rate(answers, train, test, maker=made, trials=trials, seed=seed)
+    found = rate(answers, train, test, maker=made, trials=trials, seed=seed, tags=getattr(maker, "tags", ""))
     if progress:
         progress("train", 2, 2)
     return Trained(
@@ -230,7 +230,7 @@ def train(
 
 def check(train: Records, test: Records, maker: Any) -> None:
     """Raise InputError or BadSetting where a trainer cannot be trained on, or scored by, such records."""
-    types = getattr(maker, "types", LABELLED)
+    types, tags = getattr(maker, "types", LABELLED), getattr(maker, "tags", "")
     for records, what in ((train, "training"), (test, "test")):
         if not len(records):
             raise NotEnoughData(f"{records.path}: no {what} records are left; give more, or drop fewer")
@@ -239,11 +239,24 @@ def check(train: Records, test: Records, maker: Any) -> None:
                 f"trainer {registry.name_of(maker)!r} takes {', '.join(types)} records, but {records.path} "
                 f"holds {records.datatype} records; choose another trainer (see: karat list trainers)"
             )
+        if tags:
+            _check_tags(records, tags, what)
+            continue
         # A test of labels needs a model that has learned some.
         if "labels" in (kind_of(records), kind_of(test)) or types == LABELLED:
             gold_labels(records, what)
     if kind_of(test) == "texts":
         signature("bleu", ())  # raises before the training where the library of the scores is missing
+
+
+def _check_tags(records: Records, field: str, what: str) -> None:
+    """Raise InputError where a record has no list of labels in the field; an empty list is one."""
+    for identity, given in zip(records.ids, records.column(field)):
+        if given is None:
+            raise InputError(
+                f"{records.path}: record {identity!r} has no {field!r}, which {what} needs; "
+                "write an empty list where no label is right, or leave the record out"
+            )
 
 
 def _answered(test: Records) -> Records:
