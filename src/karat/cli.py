@@ -172,7 +172,9 @@ def _execute(call: Call, fields: dict[str, dict[str, str]]) -> None:
         if "journal" in taken:
             placed["journal"] = _journal(run, command.journal or command.name, fresh)
         if "cache" in taken:
-            placed["cache"] = run.work("vectors")
+            placed["cache"] = (
+                _journal(run, f"{command.name}-models", fresh) if command.cells else run.work("vectors")
+            )
         if not command.kept or (command.anew and settings.get(command.anew) is not None):
             result = call.stage(**settings, **placed)
         else:
@@ -409,6 +411,7 @@ COMMANDS: dict[str, Command] = {
                 Extra("dropped", str, None, "File for the dropped records, each with its reason."),
             ),
             leaves={"out": "file", "dropped": "file"},
+            cells=True,
             lines=True,
         ),
         Command(
@@ -427,6 +430,7 @@ COMMANDS: dict[str, Command] = {
             files=("human", "synthetic", "test", "synthetic_test"),
             extras=(_OUT,),
             leaves=_FOLDER,
+            cells=True,
             lines=True,
         ),
         Command(
@@ -436,6 +440,7 @@ COMMANDS: dict[str, Command] = {
             files=("synthetic", "human", "test"),
             extras=(_OUT,),
             leaves=_FOLDER,
+            cells=True,
             lines=True,
         ),
         Command(
@@ -445,6 +450,7 @@ COMMANDS: dict[str, Command] = {
             files=("synthetic", "human", "test"),
             extras=(_OUT,),
             leaves=_FOLDER,
+            cells=True,
             lines=True,
         ),
         Command(

@@ -78,6 +78,7 @@ class Command:
     anew: str = ""  # a setting that leaves something elsewhere, so that a kept step would not do
     journalled: bool = False  # the stage itself knows what is done, and reads files that a key cannot see
     journal: str = ""  # whose journal it shares, where not its own
+    cells: bool = False  # its cache holds finished models, which `--fresh` must not find
     executor: str = "local"  # where the work runs unless the user says otherwise
     lines: bool = False  # a stage that takes minutes says where it is even when nobody looks
 

@@ -167,9 +167,13 @@ async def _handed_in(api: FinetuningApi, shelf: Shelf, work: Work, job: Job, tel
             said = str(error)
         if not await _found(api, shelf, job, _LOOKS):
             break
-        if job.job:
+        if _is_there(job):
             return
     raise _unknown(api, said)
+
+
+def _is_there(job: Job) -> bool:
+    return bool(job.job)
 
 
 def _unknown(api: FinetuningApi, said: str) -> ProviderError:

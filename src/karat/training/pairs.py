@@ -84,8 +84,8 @@ class Pairs:
         for row, pair in enumerate(self.pair.tolist()):
             if firsts.setdefault(pair, row) == row:
                 prompt, one, other = self._folded[row]
-                for text in {("prompt", prompt), ("response", one), ("response", other)}:
-                    holders.setdefault(text, []).append(pair)
+                for held in {("prompt", prompt), ("response", one), ("response", other)}:
+                    holders.setdefault(held, []).append(pair)
         parents = list(range(len(firsts)))
         for (_, text), pairs_with in holders.items():
             if text and 2 * len(pairs_with) <= max(len(firsts), 4):

@@ -328,6 +328,30 @@ def _label_blocks(found: Labels) -> list[Block]:
                 title="What each label loses",
             )
         )
+    blocks += _distributions(found)
+    blocks += _calibrations(found)
+    if found.slopes:
+        blocks.append(
+            Table(
+                (
+                    Column("kind", "data"),
+                    Column("attribute", "attribute"),
+                    Column("slope", "F1 lost a unit", "number"),
+                    Column("interval", "95 % interval", "interval"),
+                    Column("correlation", "r", "number"),
+                    Column("p_holm", "p (Holm)", "number"),
+                    Column("labels", "labels", "number"),
+                ),
+                tuple({**asdict(row), "interval": list(row.interval)} for row in found.slopes),
+                title="Does a label lose more where its records differ more?",
+            )
+        )
+    return blocks
+
+
+def _distributions(found: Labels) -> list[Block]:
+    """Return how labels are spread in gold, training and answers."""
+    blocks: list[Block] = []
     counts = tuple(
         {"label": label, "records": value, "series": f"{row.side} {name}"}
         for row in found.distributions
@@ -375,6 +399,12 @@ def _label_blocks(found: Labels) -> list[Block]:
             title="Predicted labels beside gold ones",
         )
     )
+    return blocks
+
+
+def _calibrations(found: Labels) -> list[Block]:
+    """Return how sure and how right models are."""
+    blocks: list[Block] = []
     points = tuple(
         {"confidence": c, "right": r, "series": row.trained_on}
         for row in found.calibration
@@ -409,22 +439,6 @@ def _label_blocks(found: Labels) -> list[Block]:
             title="How sure, and how right",
         )
     )
-    if found.slopes:
-        blocks.append(
-            Table(
-                (
-                    Column("kind", "data"),
-                    Column("attribute", "attribute"),
-                    Column("slope", "F1 lost a unit", "number"),
-                    Column("interval", "95 % interval", "interval"),
-                    Column("correlation", "r", "number"),
-                    Column("p_holm", "p (Holm)", "number"),
-                    Column("labels", "labels", "number"),
-                ),
-                tuple({**asdict(row), "interval": list(row.interval)} for row in found.slopes),
-                title="Does a label lose more where its records differ more?",
-            )
-        )
     return blocks
 
 

@@ -189,18 +189,10 @@ def value(
     maker = registry.make("trainers", trainer)
     _check(metric, seeds, budget, kind_of(test))
     costs.check(human_price, np.nan if wanted is None else wanted)
-    for side in (synthetic, human):
-        check(side, test, maker)
-    if kind_of(test) == "labels":
-        _check_labels(synthetic, human, test)
-    asked, drop = human, drop_leaks and not allow_leakage
-    human, human_leaks = guard(human, test, allow_leakage=allow_leakage, drop_leaks=drop, what="human")
-    synthetic, leaks = guard(synthetic, test, allow_leakage=allow_leakage, drop_leaks=drop, what="synthetic")
-    if len(human) < 4 or len(synthetic) < 2:
-        raise NotEnoughData(
-            f"a worth needs at least 4 human and 2 synthetic records, but there are {len(human)} and "
-            f"{len(synthetic)} (after leaks are left out); add records"
-        )
+    asked = human
+    synthetic, human, warnings = _sides(
+        synthetic, human, test, maker, allow_leakage=allow_leakage, drop_leaks=drop_leaks
+    )
     run = partial(
         curves.run,
         trainer=maker,
@@ -226,22 +218,11 @@ def value(
         gain=study.last_gain(),
         law=law.law,
     )
-    warnings = [
-        *_leak_warnings(human_leaks, leaks),
-        *_saw_warnings(known),
-        *_warnings(synthetic, human, test, worth, seeds),
-        *_failures(failed),
-    ]
+    sides = {"human": human, "synthetic": synthetic, "test": test}
+    prints = {name: side.fingerprint[:8] for name, side in sides.items()}
+    warnings += [*_saw_warnings(known), *_warnings(synthetic, human, test, worth, seeds), *_failures(failed)]
     return Valued(
-        signature=registry.signature(
-            maker,
-            metric=study.metric,
-            seeds=seeds,
-            seed=seed,
-            human=human.fingerprint[:8],
-            synthetic=synthetic.fingerprint[:8],
-            test=test.fingerprint[:8],
-        ),
+        signature=registry.signature(maker, metric=study.metric, seeds=seeds, seed=seed, **prints),
         metric=study.metric,
         trainer=registry.spec_of(maker),
         seeds=seeds,
@@ -263,6 +244,25 @@ def value(
         warnings=tuple(warnings),
         notes=_notes(seeds, maker, kind_of(test)),
     )
+
+
+def _sides(
+    synthetic: Records, human: Records, test: Records, maker: Any, *, allow_leakage: bool, drop_leaks: bool
+) -> tuple[Records, Records, list[Warned]]:
+    """Return the synthetic and human records that may be used, and warnings of leaks."""
+    for side in (synthetic, human):
+        check(side, test, maker)
+    if kind_of(test) == "labels":
+        _check_labels(synthetic, human, test)
+    drop = drop_leaks and not allow_leakage
+    human, human_leaks = guard(human, test, allow_leakage=allow_leakage, drop_leaks=drop, what="human")
+    synthetic, leaks = guard(synthetic, test, allow_leakage=allow_leakage, drop_leaks=drop, what="synthetic")
+    if len(human) < 4 or len(synthetic) < 2:
+        raise NotEnoughData(
+            f"a worth needs at least 4 human and 2 synthetic records, but there are {len(human)} and "
+            f"{len(synthetic)} (after leaks are left out); add records"
+        )
+    return synthetic, human, _leak_warnings(human_leaks, leaks)
 
 
 def _study(
