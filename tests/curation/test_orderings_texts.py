@@ -15,9 +15,10 @@ import pytest
 import karat
 from karat import records, registry
 from karat.auditing import statistics
+from karat.cli import main
 from karat.curation import curvature, detection, ngram_lm
 from karat.curation.base import Ordered
-from karat.curation.overlaps import chrf, pairwise_chrf
+from karat.curation.overlaps import chrf, chrf_pairs, chrfs, pairwise_chrf
 from karat.errors import BadSetting, InputError, MissingExtra
 from karat.records import Records
 
@@ -47,26 +48,53 @@ PAIRS = [
 ]
 
 
+STRANGE = [
+    "",
+    " ",
+    "a",
+    "aaaa aaaa",
+    "ab",
+    "abcabcabc",
+    "日本語のテキスト 日本",
+    "a b\u3000c",
+    "x\ud800y",
+    "🙂🙂 🙂",
+]
+
+
 def test_chrf_is_that_of_sacrebleu() -> None:
-    """Sentence chrF of two texts, and the mean over ordered pairs; the oracle is that of the reference."""
+    """All pairs of short, empty, repetitive and non-Latin texts at once, and the mean of ordered pairs."""
     import sacrebleu
 
-    for row in PAIRS:
-        wanted = sacrebleu.sentence_chrf(row["target"], [row["reference"]]).score
-        assert pytest.approx(wanted) == chrf(row["target"], row["reference"])
-    texts = ["abcdef", "abcxyz", "abcdef"]
-    wanted = np.mean(
-        [
-            sacrebleu.sentence_chrf(a, [b]).score
-            for i, a in enumerate(texts)
-            for j, b in enumerate(texts)
-            if i != j
-        ]
-    )
-    assert pytest.approx(wanted) == pairwise_chrf(texts)
+    rng = np.random.default_rng(0)
+    texts = [*STRANGE, *("".join(rng.choice(list("ab c"), size)) for size in rng.integers(1, 60, 30))]
+    texts += [row[side] for row in PAIRS for side in ("target", "reference")]
+    one, other = (side.ravel() for side in np.indices((len(texts), len(texts))))
+    wanted = [sacrebleu.sentence_chrf(texts[i], [texts[j]]).score for i, j in zip(one, other)]
+    assert pytest.approx(wanted, abs=1e-9) == chrf_pairs(texts, one, other).tolist()
+    apart = one != other
+    assert pytest.approx(np.array(wanted)[apart].mean(), abs=1e-9) == pairwise_chrf(texts)
+    assert np.isnan(pairwise_chrf(["alone"])) and 0 == len(chrfs([], []))
     found = order("oracle", records.from_rows(PAIRS))
     assert [1, 2, 3] == (1 + np.argsort(-found.scores)).tolist()
     assert pytest.approx(100.0) == found.scores[0]
+
+
+@pytest.mark.parametrize("pairs", ["record", "all"])
+def test_consistency_of_groups_is_the_mean_over_pairs(pairs: str) -> None:
+    """Translations of one source, in any order of rows, copies among them; one alone has no score."""
+    rng = np.random.default_rng(1)
+    groups = [*rng.permutation([name for name in "abcd" for _ in range(5)]).tolist(), "alone"]
+    texts = ["".join(rng.choice(list("abc "), 12)) for _ in groups]
+    texts[1] = texts[0]
+    rows = [{"source": "s", "target": text, "g": group} for text, group in zip(texts, groups)]
+    found = order(f"consistency:group=g,pairs={pairs}", records.from_rows(rows)).scores
+    for row, group in enumerate(groups[:-1]):
+        members = [i for i, name in enumerate(groups) if name == group]
+        left = members if pairs == "all" else [row]
+        wanted = [chrf(texts[i], texts[j]) for i in left for j in members if i != j]
+        assert pytest.approx(np.mean(wanted) / 100, abs=1e-12) == found[row]
+    assert np.isnan(found[-1])
 
 
 def test_confidence_is_a_mean_over_tokens() -> None:
@@ -136,39 +164,37 @@ def test_reflection_asks_twice_and_counts_what_cannot_be_read(tmp_path: Path) ->
     assert few.asked is not None and 2 == few.asked.answers
 
 
-def test_round_trip_translates_back_by_a_provider_or_by_a_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """chrF of the source and what comes back; a trained model is loaded from its folder by its trainer."""
+def test_round_trip_translates_back_by_a_provider(tmp_path: Path) -> None:
+    """chrF of the source and what comes back; a translation without words is not asked for."""
     back = {"a": "The cat sleeps.", "b": "The dog barks loudly.", "c": "Something else."}
     provider = replay(tmp_path, {f"round_trip:{name}": text for name, text in back.items()})
-    made = records.from_rows(PAIRS)
+    made = records.from_rows([*PAIRS, {"id": "d", "source": "Empty.", "target": " "}])
     found = karat.curate(made, order="round_trip:language=English", provider=provider, calibrate="none")
-    assert ["a", "b", "c"] == found.kept.ids
+    assert ["a", "b", "c", "d"] == found.kept.ids
     wanted = [chrf(back[row["id"]], row["source"]) / 100 for row in PAIRS]
-    assert pytest.approx(wanted) == found.kept.column("order_score")
+    assert pytest.approx(wanted) == found.kept.column("order_score")[:3]
+    assert found.kept.column("order_score")[3] is None
+    assert found.asked is not None and 3 == found.asked.answers
     with pytest.raises(BadSetting, match="language=English"):
         karat.curate(made, order="round_trip", provider=provider)
     with pytest.raises(InputError, match="no such folder"):
         order(f"round_trip:model={tmp_path / 'none'}", made)
 
-    class Reverse:
-        """Stands for a trained model of the reverse direction."""
 
-        def predict(self, asked: Records) -> Any:
-            known = {row["target"]: back[row["id"]] for row in PAIRS}
-            return types.SimpleNamespace(texts=tuple(known[text] for text in asked.column("source")))
-
-    class Trainer:
-        """Stands for the trainer that kept it."""
-
-        load = staticmethod(lambda folder: Reverse())
-
-    find = registry.find
-    monkeypatch.setattr(
-        registry, "find", lambda shelf, name: Trainer if shelf == "trainers" else find(shelf, name)
-    )
-    assert pytest.approx(wanted) == order(f"round_trip:model={tmp_path}", made).scores.tolist()
+def test_round_trip_by_a_saved_model_prefers_what_keeps_the_meaning(tmp_path: Path) -> None:
+    """A model of the way back is trained, saved and loaded; right translations come before exchanged ones."""
+    pytest.importorskip("torch")
+    german = dict(zip("one two three four five six".split(), "eins zwei drei vier fünf sechs".split()))
+    rng = np.random.default_rng(0)
+    asked = [rng.choice(list(german), 3).tolist() for _ in range(300)]
+    pairs = [{"source": " ".join(p), "target": " ".join(german[word] for word in p)} for p in asked]
+    way_back = records.from_rows([{"source": p["target"], "target": p["source"]} for p in pairs])
+    tiny = "seq2seq:preset=mini,steps=200,layers=1,width=32,feed=64,pieces=300,beam=1"
+    registry.make("trainers", tiny).fit(way_back).save(tmp_path / "back")
+    made = pairs[:40]
+    wrong = [{**one, "target": other["target"]} for one, other in zip(made[20:], pairs[40:])]
+    found = order(f"round_trip:model={tmp_path / 'back'}", records.from_rows([*made[:20], *wrong]))
+    assert statistics.auc(found.scores[:20], found.scores[20:]).auc > 0.9
 
 
 # ------------------------------------------------------------------------------- language models
@@ -243,6 +269,24 @@ def test_fluency_puts_texts_in_disorder_last_and_leaves_copies_out() -> None:
     assert copies.figures["perplexity"] == pytest.approx(copies.figures["human_perplexity"], rel=0.3)
     empty = records.from_rows([{"text": " "}, {"text": "the old man"}], datatype="text")
     assert np.isnan(order("fluency", empty, human).scores[0])
+
+
+def test_fluency_by_a_transformer_puts_texts_in_disorder_last() -> None:
+    """A causal transformer trained on the human texts weighs others; a trainer of labels is refused."""
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    parts = ["the old man", "a small dog", "my sister"], ["sees", "likes", "eats"], ["fish", "rain", "snow"]
+    texts = [" ".join(rng.choice(part) for part in parts) for _ in range(120)]
+    human = records.from_rows([{"text": text} for text in texts[:80]], datatype="text")
+    strange = [" ".join(rng.permutation(text.split())) for text in texts[80:]]
+    rows = [{"text": text} for text in [*texts[80:], *strange, " "]]
+    tiny = "fluency:model=gpt:steps=60;layers=1;width=32"
+    found = order(tiny, records.from_rows(rows, datatype="text"), human)
+    assert statistics.auc(found.scores[:40], found.scores[40:80]).auc > 0.9
+    assert np.isnan(found.scores[80])
+    assert found.figures["human_perplexity"] < found.figures["perplexity"]
+    with pytest.raises(BadSetting, match="does not learn from texts"):
+        order("fluency:model=linear", human, human)
 
 
 # -------------------------------------------------------------------------------- embeddings
@@ -332,7 +376,15 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inner.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
     transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="?").save_pretrained(folder)
     torch.manual_seed(0)
-    config = transformers.GPT2Config(vocab_size=len(letters), n_positions=64, n_embd=16, n_layer=2, n_head=2)
+    config = transformers.GPT2Config(
+        vocab_size=len(letters),
+        n_positions=64,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
@@ -401,6 +453,38 @@ def test_a_group_that_is_taken_for_synthetic_more_often_is_a_warning() -> None:
     equal = detection.false_positives(np.r_[natives, natives], ["a"] * 200 + ["b"] * 200, "people")
     assert () == equal.warning()
     assert () == detection.false_positives(np.ones(12, bool), ["a"] * 5 + ["b"] * 7, "people").warning()
+
+
+def test_curate_prints_the_warning_that_a_group_is_wronged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Learners who write like the machine: named in the output, in --json and in the report."""
+    rng = np.random.default_rng(0)
+    plain, rich = "it is very good and important".split(), "gosh whatever folks reckon dunno blimey".split()
+
+    def write(name: str, sides: dict[str, tuple[list[str], int]]) -> Records:
+        rows = [
+            {"id": f"{who}{i}", "text": " ".join(rng.choice([*words, "day", "night"], 20)), "who": who}
+            for who, (words, n) in sides.items()
+            for i in range(n)
+        ]
+        made = records.from_rows(rows, datatype="text")
+        made.write(tmp_path / name)
+        return made
+
+    human = write("human.jsonl", {"learner": (plain, 20), "native": (rich, 100)})
+    made = write("made.jsonl", {"machine": (plain, 60)})
+    files = [str(tmp_path / "made.jsonl"), "--reference", str(tmp_path / "human.jsonl")]
+    order_by = ["--order", "human_likeness:by=who", "--out", str(tmp_path / "kept.jsonl")]
+    main(["curate", *files, *order_by])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the detector takes human texts for synthetic at rates that differ by who: learner " in printed
+    main(["curate", *files, *order_by, "--json"])
+    codes = [one["code"] for one in json.loads(capsys.readouterr().out)["warnings"]]
+    assert "detector_false_positives" in codes
+    found = karat.curate(made, human, order="human_likeness:by=who")
+    (section,) = found.__report__()
+    assert any("by who: learner " in getattr(block, "text", "") for block in section.blocks)
 
 
 def test_detectors_on_real_pairs(data_dir: Path) -> None:

@@ -79,7 +79,7 @@ def _f_scores(said: Floats, wanted: Floats, matches: Floats) -> Floats:
 
 
 def _tables(texts: Sequence[str]) -> list[Any]:
-    """For each n a sparse table [texts, features] of ones; a feature is an n-gram's k-th occurrence in a text.
+    """For each n a sparse table [texts, features] of ones, one for the k-th occurrence of an n-gram.
 
     So the product of two rows is the sum over n-grams of the smaller of both counts.
     """

@@ -170,6 +170,7 @@ class Curated:
         if self.order is not None:
             level: Level = "info" if self.order.informative or self.order.name == "random" else "warning"
             blocks.append(Note(f"Order by {self.order.name}: {self.order.note}", level))
+            blocks += [Note(message, "warning") for _, message in self.order.warnings]
             rows = tuple({"score": s} for s in self.kept.column(SCORE) if s is not None)
             if self.order.figures:
                 blocks.append(_figures_table(self.order))

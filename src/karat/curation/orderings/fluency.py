@@ -29,7 +29,8 @@ class Fluency:
 
     Fluent is not the same as useful: texts of commonplaces are the least surprising, and training on them
     alone is worse than on surprising ones (Gambetta et al. 2024). Hold the order against an oracle.
-    model: ngram (interpolated Kneser-Ney, seconds), or a trainer that weighs texts, for example gpt.
+    model: ngram (interpolated Kneser-Ney, seconds), or a trainer that weighs texts, with settings parted by
+    semicolons: gpt:preset=small;steps=500 (trained twice: a fifth is left out to see what is usual).
     unit, n: of the n-grams, characters or words, and their length. folds: a record that is also in the
     reference is weighed by a model that was trained without that part of it.
     """
@@ -85,6 +86,10 @@ class Fluency:
         if self.model == "ngram":
             return self._ngrams(human)
         trainer = registry.make("trainers", self.model.replace(";", ","))
+        if "text" not in getattr(trainer, "types", ()):
+            raise BadSetting(
+                f"ordering 'fluency': trainer {self.model!r} does not learn from texts; use ngram or gpt"
+            )
         model = trainer.fit(_texts(human), seed=seed)
 
         def weigh(texts: Sequence[str]) -> Floats:

@@ -40,11 +40,12 @@ class RoundTrip:
         seed: int = 0,
         ask: Ask | None = None,
     ) -> Ordered:
-        """Score each record from 0 to 1; one without an answer has no score."""
+        """Score each record from 0 to 1; one that is empty or gets no answer has no score."""
         if records.datatype != "translation":
             raise BadSetting(f"ordering 'round_trip' needs translation records, not {records.datatype} ones")
-        rows = few(len(records), self.limit, seed=seed)
         sources, targets = asked(records, "ordering 'round_trip'"), written(records)
+        given = np.flatnonzero([bool(target.strip()) for target in targets])
+        rows = given[few(len(given), self.limit, seed=seed)]
         if self.model:
             back = self._model([(sources[i], targets[i]) for i in rows.tolist()])
         else:
@@ -55,6 +56,8 @@ class RoundTrip:
         scores[[row for row, _ in came]] = found / 100
         lost = sum(text is None for text in back)
         note = f"{len(rows) - lost:,} translations came back, {lost:,} did not"
+        if len(given) < len(records):
+            note += f"; {len(records) - len(given):,} are empty"
         return Ordered(scores, note, figures={"invalid": float(lost)})
 
     def _model(self, pairs: list[tuple[str, str]]) -> list[str | None]:
@@ -66,7 +69,7 @@ class RoundTrip:
         load = getattr(registry.find("trainers", self.trainer), "load", None)
         if load is None:
             raise BadSetting(f"trainer {self.trainer!r} keeps no models; name the one that wrote {folder}")
-        rows = [{"source": target or " ", "target": source or " "} for source, target in pairs]
+        rows = [{"source": target, "target": source or " "} for source, target in pairs]
         answers: Any = load(folder).predict(karat_records.from_rows(rows, datatype="translation"))
         return [str(text) for text in answers.texts]
 
