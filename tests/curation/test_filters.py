@@ -101,6 +101,19 @@ def test_every_filter_gives_a_reason_for_each_dropped_record_and_no_other(tmp_pa
         assert all(verdicts.reasons.values()), name
 
 
+def test_a_missing_label_is_no_class() -> None:
+    """Records without a label are dropped and change no share; of all without one, the error says so."""
+    labels = ["a", "a", "a", "b", "b", None, None, None, None]
+    rows = [{"text": f"t {k}", "label": label} for k, label in enumerate(labels)]
+    verdicts = registry.make("filters", "class_balance").judge(records.from_rows(rows, datatype="text"))
+    assert [False] * 4 == verdicts.kept[5:].tolist()
+    assert 4 == int(verdicts.kept.sum())
+    assert "no label" in verdicts.reasons[5] and "class 'a' has 3" in str(list(verdicts.reasons.values()))
+    none = records.from_rows(rows, datatype="text").where(np.arange(9) >= 5)
+    with pytest.raises(BadSetting, match="--label-field"):
+        registry.make("filters", "class_balance").judge(none)
+
+
 def test_a_verdict_without_a_reason_cannot_be_made() -> None:
     """Dropping without a reason is our own mistake and is caught at once."""
     with pytest.raises(AssertionError, match="reason"):

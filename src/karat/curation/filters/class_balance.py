@@ -22,6 +22,7 @@ class ClassBalance:
     by +). slack: how many times its share a class may hold, measured at the class that is scarcest: 1 gives
     the target exactly, 2 drops less. by: a numeric field; the highest of a class stay; without it, records
     are drawn at random. A class that the target has and the records lack cannot be made up; the note says so.
+    A record without a label is dropped.
     """
 
     target: Literal["uniform", "reference", "given"] = "uniform"
@@ -45,13 +46,13 @@ class ClassBalance:
     def judge(self, records: Records, reference: Records | None = None, *, seed: int = 0) -> Verdicts:
         """Judge each record; the reason names its class, how many it has and how many fit."""
         labels = records.labels()
-        if labels is None:
+        if labels is None or all(label is None for label in labels):
             raise BadSetting(
                 f"filter 'class_balance' needs labels, but {records.path} has none; name the field with "
                 "--label-field"
             )
-        names = [str(label) for label in labels]
-        counts = Counter(names)
+        names = [None if label is None else str(label) for label in labels]
+        counts = Counter(name for name in names if name is not None)
         wanted = self._shares(counts, reference)
         present = {name: share for name, share in wanted.items() if share > 0 and counts[name]}
         if not present:
@@ -62,9 +63,12 @@ class ClassBalance:
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
         rows: dict[str, list[int]] = {}
-        for row, name in enumerate(names):
-            rows.setdefault(name, []).append(row)
         reasons = {}
+        for row, label in enumerate(names):
+            if label is None:
+                reasons[row] = "no label, so that it belongs to no class"
+            else:
+                rows.setdefault(label, []).append(row)
         for name, members in rows.items():
             fits = max(room[name], 1) if name in room else 0
             how = f"the {fits:,} highest by {self.by} stay" if self.by else f"{fits:,} drawn at random stay"
@@ -73,7 +77,7 @@ class ClassBalance:
                 reasons[row] = why or f"class {name!r} has no share in the target"
         kept = np.ones(len(records), np.bool_)
         kept[list(reasons)] = False
-        return Verdicts(kept, reasons, _note(counts, wanted, len(names), total))
+        return Verdicts(kept, reasons, _note(counts, wanted, counts.total(), total))
 
     def _shares(self, counts: Counter[str], reference: Records | None) -> dict[str, float]:
         """The share of each class in the target, summing to 1."""
@@ -83,12 +87,12 @@ class ClassBalance:
             total = sum(self.shares)
             return {name: share / total for name, share in zip(self.classes, self.shares)}
         found = None if reference is None else reference.labels()
-        if not found:
+        if not found or all(label is None for label in found):
             raise BadSetting(
                 "filter 'class_balance': target=reference takes its shares; give --reference HUMAN"
             )
-        human = Counter(str(label) for label in found)
-        return {name: count / len(found) for name, count in human.items()}
+        human = Counter(str(label) for label in found if label is not None)
+        return {name: count / human.total() for name, count in human.items()}
 
     def _order(self, records: Records, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         if not self.by:

@@ -89,7 +89,10 @@ class HumanLikeness:
         shared, error = detection.overlap(human, synthetic), detection.calibration_error(human, synthetic)
         figures = {"auc": ranking.auc, "auc_low": low, "auc_high": high, "overlap": shared, "ece": error}
         figures |= {"fpr": float(wrong.mean()), **more}
-        note, informative = _told(ranking.auc, low, high, shared, error, float(wrong.mean()))
+        wronged = f"{wrong.mean():.1%} of human texts taken for synthetic"
+        if not self.by:
+            wronged += "; of some people it may be far more, name a field of groups to see: by=FIELD"
+        note, informative = _told(ranking.auc, low, high, shared, error, wronged)
         return Ordered(found.synthetic, note, informative, figures, warnings)
 
     def _scores(
@@ -112,11 +115,11 @@ class HumanLikeness:
 
 
 def _told(
-    auc: float, low: float, high: float, overlap: float, error: float, wrong: float
+    auc: float, low: float, high: float, overlap: float, error: float, wronged: str
 ) -> tuple[str, bool]:
     figure = (
         f"AUC {auc:.3f} [{low:.3f}, {high:.3f}] (chance 0.5), score overlap {overlap:.1%}, calibration error "
-        f"{error:.3f}, {wrong:.1%} of human texts taken for synthetic"
+        f"{error:.3f}, {wronged}"
     )
     if not low > 0.5:
         return f"the order carries no information: human and synthetic are not told apart ({figure})", False
