@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class ClassBalance:
 
     def judge(self, records: Records, reference: Records | None = None, *, seed: int = 0) -> Verdicts:
         """Judge each record; the reason names its class, how many it has and how many fit."""
-        labels = records.labels()
+        labels: list[Any] | None = records.labels()
         if labels is None or all(label is None for label in labels):
             raise BadSetting(
                 f"filter 'class_balance' needs labels, but {records.path} has none; name the field with "
