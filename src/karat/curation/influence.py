@@ -87,7 +87,7 @@ def descent_influence(
     truth: Ints,
     *,
     classes: int,
-    steps: int = 20,
+    steps: int = 5,
     rate: float = 0.5,
 ) -> Floats:
     """Return how much of the fall of the mean validation log loss each record [n] brought about in training.
