@@ -10,9 +10,9 @@ import pytest
 from karat import records as karat_records
 from karat.errors import BadSetting, NotEnoughData
 from karat.records import Records
-from karat.valuation.auto import RANDOM, Search, auto_curate, choose
+from karat.valuation.auto import RANDOM, Search, auto_curate, choose, still_racing
 from karat.valuation.auto_curated import Tried
-from karat.valuation.policies import HUMAN_ONLY, UNION, Policy, Recipe, rows, space
+from karat.valuation.policies import HUMAN_ONLY, UNION, Policy, Recipe, apply, rows, space
 
 TOPICS = {
     "sea": "wave tide salt shore gull reef foam kelp",
@@ -89,6 +89,56 @@ def test_a_fold_sees_nothing_of_its_own_records() -> None:
             assert human.ids[int(identity[1:])] not in out
         tested += fold.test.tolist()
     assert list(range(60)) == sorted(tested)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        Recipe(("exact_duplicates", "length:min=6")),
+        Recipe(("exact_duplicates", "length:min=6"), "agreement"),
+        Recipe((), "influence", "matching"),
+    ],
+)
+def test_parts_that_recipes_share_keep_what_each_recipe_would_keep_alone(recipe: Recipe) -> None:
+    """Running filters one by one, and each part once, changes neither what is kept nor its order."""
+    human = written(80, 1)
+    candidate = written(120, 2, noise=0.3, name="g").concat(written(40, 2, noise=0.3, name="h"))
+    search = Search(human, candidate, _linear(), "macro_f1", 4, 0, None, None, None)
+    for fold, at in enumerate(search.folds):
+        expected = apply(recipe, at.candidate, human.take(at.train))
+        np.testing.assert_array_equal(expected, search._kept(recipe, fold))
+
+
+def test_an_ordering_is_run_once_where_filters_drop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes whose filters leave the same records share what is ordered."""
+    from karat.valuation import auto
+
+    seen = []
+
+    def counted(recipe: Recipe, *sides: Records, **how: object) -> object:
+        seen.append(recipe)
+        return apply(recipe, *sides, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(auto, "apply", counted)
+    search = Search(written(60, 1), written(60, 2, name="g"), _linear(), "macro_f1", 3, 0, None, None, None)
+    for filters in ((), ("exact_duplicates",), ("exact_duplicates", "refusals")):
+        search._kept(Recipe(filters, "agreement"), 0)
+    assert [("exact_duplicates",), ("refusals",)] == [one.filters for one in seen if one.filters]
+    assert 1 == sum(bool(one.order) for one in seen)
+
+
+def test_who_is_far_behind_leaves_the_race() -> None:
+    """Noise of 0.01 on every fold: 0.2 behind is out, 0.01 behind stays, human only and union always do."""
+    rng = np.random.default_rng(0)
+    near, far = Policy(share=0.75), Policy(share=0.25)
+    others = [Policy(share=0.5, human=k) for k in range(1, 6)]
+    level = {HUMAN_ONLY: 0.1, UNION: 0.5, near: 0.49, far: 0.3, **dict.fromkeys(others, 0.5)}
+    fold = np.array([0.0, 0.3])  # hard and easy folds are no noise
+    scored = {one: (value + fold + rng.normal(0, 0.01, 2)).tolist() for one, value in level.items()}
+    stay = still_racing(list(level), scored)
+    assert far not in stay
+    assert {HUMAN_ONLY, UNION, near, *others} == set(stay)
 
 
 def _linear() -> object:

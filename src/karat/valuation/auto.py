@@ -9,7 +9,7 @@ made, once, against the plain union, a random selection of the same size and hum
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,10 @@ _TRIALS = {"small": 300, "medium": 1000, "large": 4000}
 LEAST = 20
 """human records that folds are made of, at least"""
 RANDOM = "random selection"
+ALWAYS = (HUMAN_ONLY, UNION)
+"""tried on all folds, whatever they score"""
+BEHIND = 3.0
+"""standard errors of a difference by which a policy that leaves the race is behind the best"""
 
 
 def auto_curate(
@@ -159,7 +163,8 @@ class Search:
             maker, self.pool, np.arange(len(human)), metric, continues=False, cache=cache
         )
         self.folds = self._folds(folds)
-        self.kept: dict[tuple[Recipe, int], Indices | KaratError] = {}
+        self.kept: dict[Hashable, Indices | KaratError] = {}
+        self.trained: set[str] = set()
 
     def _folds(self, count: int) -> list[_Fold]:
         """Cut human records by groups; synthetic records of a group of the fold are no candidates there."""
@@ -185,27 +190,26 @@ class Search:
     ) -> tuple[tuple[Tried, ...], int, tuple[tuple[str, str], ...]]:
         """Return policies with their scores, how many models were trained, and what could not be run.
 
-        All are tried on the first fold; as many of the best as `fits` allows go on to all folds.
+        All are tried on the first fold; as many of the best as `fits` allows go on, until they fall behind.
         """
         count = len(self.folds)
         first = list(policies)[: max(2, fits - 2 * (count - 1))]
         scored: dict[Policy, list[float]] = {policy: [] for policy in first}
         failed = self._score(scored, first, 0)
         left = [policy for policy in first if scored[policy]]
-        used = len(left)
-        most = max(2, (fits - used) // max(1, count - 1))
+        most = max(2, (fits - len(self.trained)) // max(1, count - 1))
         left.sort(key=lambda policy: -scored[policy][0])
-        going = [policy for policy in left if policy in (HUMAN_ONLY, UNION)]
+        going = [policy for policy in left if policy in ALWAYS]
         going += [policy for policy in left if policy not in going][: max(0, most - len(going))]
         for fold in range(1, count):
             failed += self._score(scored, going, fold)
-        used += sum(len(scored[policy]) - 1 for policy in going)
+            going = still_racing(going, scored)
         sign = 1.0 if scoring.METRICS[self.metric] else -1.0
         tried = tuple(
             Tried(policy, tuple(sign * score for score in scored[policy]), len(scored[policy]) == count)
             for policy in sorted(left, key=lambda p: (len(scored[p]) < count, -float(np.mean(scored[p]))))
         )
-        return tried, used, tuple(dict.fromkeys(failed))
+        return tried, len(self.trained), tuple(dict.fromkeys(failed))
 
     def _score(
         self, scored: Mapping[Policy, list[float]], policies: Sequence[Policy], fold: int
@@ -222,17 +226,39 @@ class Search:
             chosen = rows(policy, kept, at.train)
             planned[policy] = bench.cell(chosen, (len(chosen),), self.seed + fold)
         if planned:
+            self.trained.update(cell.key for cell in planned.values())
             said = cells.train(list(planned.values()), bench, **self.placed)
             for policy, cell in planned.items():
                 scored[policy].append(float(comparing.scored(self.metric, said[cell.key][0])[0]))
         return failed
 
     def _kept(self, recipe: Recipe, fold: int) -> Indices | KaratError:
-        key = (recipe, fold)
+        """Return the places of what a recipe keeps in a fold; each part is run once on the same records.
+
+        Filters go one after the other, so that recipes share them; what is ordered or mixed is shared by
+        all recipes whose filters leave the same records.
+        """
+        left = self._filtered(recipe.filters, fold)
+        if isinstance(left, KaratError) or not (recipe.order or recipe.mixture):
+            return left
+        rest = replace(recipe, filters=())
+        return self._run(rest, left, fold, (rest, fold, left.tobytes()))
+
+    def _filtered(self, filters: tuple[str, ...], fold: int) -> Indices | KaratError:
+        """Return the places of what filters keep, in the order of the candidates."""
+        if not filters:
+            return np.asarray(self.folds[fold].candidate.column(ROW), dtype=np.int64)
+        before = self._filtered(filters[:-1], fold)
+        if isinstance(before, KaratError):
+            return before
+        return self._run(Recipe(filters[-1:]), before, fold, (filters, fold))
+
+    def _run(self, recipe: Recipe, left: Indices, fold: int, key: Hashable) -> Indices | KaratError:
         if key not in self.kept:
             at = self.folds[fold]
+            candidate = self.candidate.take(left - len(self.human)).with_column(ROW, left.tolist())
             human = self.human.take(at.train)
-            self.kept[key] = apply(recipe, at.candidate, human, seed=self.seed, cache=self.cache)
+            self.kept[key] = apply(recipe, candidate, human, seed=self.seed, cache=self.cache)
         return self.kept[key]
 
     def bench(self, test: Indices, name: str) -> Bench:
@@ -241,6 +267,25 @@ class Search:
         if self._bench.classes:
             gold = tuple(gold_labels(self.pool.take(test), "test"))
         return replace(self._bench, test=test, gold=gold, print=f"{self._bench.print}|{name}|{self.seed}")
+
+
+def still_racing(policies: Sequence[Policy], scored: Mapping[Policy, Sequence[float]]) -> list[Policy]:
+    """Return the policies that may still be the best; those far behind on the folds so far are out.
+
+    What a policy and a fold add to a score is taken off; the rest is noise, whose variance all policies
+    share. So it is told well even from two folds, where that of a single difference is not.
+    """
+    tried = max(len(scored[policy]) for policy in policies)
+    whole = [policy for policy in policies if len(scored[policy]) == tried]
+    table = np.array([scored[policy] for policy in whole])
+    means = table.mean(axis=1)
+    rest = table - means[:, None] - table.mean(axis=0) + table.mean()
+    freedom = (len(whole) - 1) * (tried - 1)
+    if freedom < 1:
+        return whole
+    error = float(np.sqrt((rest**2).sum() / freedom * 2 / tried))
+    best = float(means.max())
+    return [one for one, mean in zip(whole, means) if one in ALWAYS or best - mean <= BEHIND * error]
 
 
 def choose(tried: Sequence[Tried]) -> Policy:
