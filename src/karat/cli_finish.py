@@ -59,10 +59,17 @@ def train(call: Call, result: Any) -> None:
         from karat.records import from_rows
 
         rows = [
-            {"id": p.id, "text": p.text, "label": p.predicted, "gold": p.gold, "probability": p.probability}
+            {
+                "id": p.id,
+                "text": p.text,
+                "label": p.predicted,
+                "gold": p.gold,
+                "probability": p.probability,
+                "gold_probability": p.gold_probability,
+            }
             for p in result.predictions
         ]
-        from_rows(rows).write(path)
+        from_rows(rows, datatype="text").write(path)
         note(call, f"predictions: {path}")
 
 

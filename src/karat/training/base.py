@@ -6,6 +6,7 @@ A trainer part is a frozen dataclass whose fields are its settings. It needs `fi
 - `deterministic = True` where seed and order of the records do not matter (then a study fits a set once);
 - `prepare`, by which many subsets of one pool share the work of reading it;
 - `continues = True` where `fit(..., start=model)` goes on from a model instead of from nothing;
+- `tags`, a setting that names the field of several labels a record; answers are then `Tagged`;
 - `load(folder)`, a static method that gives back a model whose `save(folder)` wrote it.
 
 A model needs `predict`. One that writes also has `complete`, as a provider has, and `model`, its name.
