@@ -488,17 +488,22 @@ def test_curate_prints_the_warning_that_a_group_is_wronged(
 
 
 def test_detectors_on_real_pairs(data_dir: Path) -> None:
-    """GPT text against human text of the same openings: n-grams tell them apart, with rates by domain."""
+    """GPT text against human text of the same openings: n-grams tell them apart, with rates by domain.
+
+    A document stands there once a generator, cut differently: only its opening shows that it is the same.
+    """
     path = data_dir / "fastdetect_pairs" / "fastdetect_pairs.jsonl.gz"
     texts = records.read(path, where=["domain!=squad"])
     kept = np.array(
         [p.startswith("exp_gpt3to4") and p.endswith(tuple("01234")) for p in texts.column("pair_id")]
     )
     texts = texts.where(kept)
+    openings = ["".join(c for c in text.casefold() if c.isalnum())[:25] for text in texts.texts()]
+    texts = texts.with_column("document", openings)
     human = np.array([origin == "human" for origin in texts.column("origin")])
     people, machine = texts.where(human).sample(250, seed=0), texts.where(~human)
     made = machine.where(np.isin(machine.column("pair_id"), people.column("pair_id")))
-    found = order("human_likeness:group=pair_id,by=domain", made, people)
+    found = order("human_likeness:group=document,by=domain", made, people)
     assert found.figures["auc_low"] > 0.6 and found.figures["auc"] < 0.99
     assert found.figures["ece"] < 0.15
     assert {"fpr[pubmed]", "fpr[writing]", "fpr[xsum]"} <= set(found.figures)
