@@ -1,13 +1,17 @@
-"""A new metric, filter, provider or recipe is one new file and no other edit, also in another package."""
+"""A new part of any kind is one new file and no other edit, also in another package."""
 
 from __future__ import annotations
 
 import json
+import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from karat import registry
@@ -16,7 +20,15 @@ from karat.cli import main
 ROOT = Path(__file__).parent.parent
 
 # The parts are those that CONTRIBUTING.md shows: what is written there must work.
-SHELVES = {"comma_rate": "metrics", "no_shouting": "filters", "parrot": "providers", "blunt": "recipes"}
+SHELVES = {
+    "comma_rate": "metrics",
+    "no_shouting": "filters",
+    "rare_words": "orderings",
+    "cap": "mixtures",
+    "bayes": "trainers",
+    "parrot": "providers",
+    "blunt": "recipes",
+}
 FILES = dict(
     re.findall(r"```python\n# alloy/(\w+)\.py\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S)
 )
@@ -91,6 +103,74 @@ def test_a_new_filter_gives_its_reasons(package: Path, capsys: pytest.CaptureFix
     assert 20 == len(dropped)
     assert all("3 exclamation marks" in row["reason"] for row in dropped)
     assert 60 == len(Path("kept.jsonl").read_text().splitlines())
+
+
+def write_jsonl(name: str, rows: list[dict[str, Any]]) -> None:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_new_ordering_sorts_and_is_calibrated(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The records that an ordering of a few lines scores highest come first; it is held against gold."""
+    rows = [{"text": f"common words {'and rarity' + str(i) if i % 4 == 0 else 'only'}"} for i in range(80)]
+    write_jsonl("rows.jsonl", [{**row, "label": "a", "gold": "ab"[i % 4 > 0]} for i, row in enumerate(rows)])
+    command = ["curate", "rows.jsonl", "--order", "rare_words:least=5", "--top", "20", "--out", "first.jsonl"]
+    assert 0 == main([*command, "--json", "--quiet"])
+    told = json.loads(capsys.readouterr().out)
+    kept = [json.loads(line)["text"] for line in Path("first.jsonl").read_text().splitlines()]
+    assert [f"common words and rarity{i}" for i in range(0, 80, 4)] == kept
+    assert 1.0 == pytest.approx(told["order"]["figures"]["oracle_rho"])
+
+
+def test_a_new_mixture_chooses_and_gives_its_reasons(package: Path) -> None:
+    """A mixture of a few lines draws from the sources that the records name."""
+    rows = [{"text": f"text {i}", "label": "a", "writer": "xxy"[i % 3]} for i in range(60)]
+    write_jsonl("rows.jsonl", rows)
+    files = ["--out", "capped.jsonl", "--dropped", "dropped.jsonl", "--quiet"]
+    assert 0 == main(["curate", "rows.jsonl", "--mixture", "cap:most=10,field=writer", *files])
+    kept = [json.loads(line) for line in Path("capped.jsonl").read_text().splitlines()]
+    assert {"x": 10, "y": 10} == Counter(row["writer"] for row in kept)
+    dropped = [json.loads(line) for line in Path("dropped.jsonl").read_text().splitlines()]
+    assert {"over 10 records of its source"} == {row["reason"] for row in dropped}
+    assert 40 == len(dropped)
+
+
+def topics(n: int, seed: int) -> list[dict[str, Any]]:
+    """Texts of two topics that share most of their words."""
+    draw = random.Random(seed)
+    words = {"tea": [f"tea{i}" for i in range(40)], "tin": [f"tin{i}" for i in range(40)]}
+    labels = [draw.choice(sorted(words)) for _ in range(n)]
+    texts = [draw.choices(words[x], k=2) + draw.choices(words["tea"] + words["tin"], k=6) for x in labels]
+    return [{"text": " ".join(text), "label": label} for text, label in zip(texts, labels)]
+
+
+def test_a_new_trainer_is_scored_valued_and_used_by_other_parts(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trainer of a few lines gives scikit-learn's probabilities, and works wherever a trainer is named."""
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.metrics import log_loss
+    from sklearn.naive_bayes import MultinomialNB
+
+    train, test = topics(200, 1), topics(200, 2)
+    for name, rows in {"train": train, "made": topics(120, 3), "test": test}.items():
+        write_jsonl(f"{name}.jsonl", rows)
+    command = ["--test", "test.jsonl", "--trainer", "bayes:smoothing=0.5", "--json", "--quiet"]
+    assert 0 == main(["train", "train.jsonl", *command])
+    scores = {s["name"]: s["value"] for s in json.loads(capsys.readouterr().out)["scores"] if not s["by"]}
+    counted = CountVectorizer(token_pattern=r"\S+")
+    peer = MultinomialNB(alpha=0.5).fit(
+        counted.fit_transform(row["text"] for row in train), [row["label"] for row in train]
+    )
+    gold = [row["label"] for row in test]
+    chances = peer.predict_proba(counted.transform(row["text"] for row in test))
+    assert log_loss(gold, chances) == pytest.approx(scores["log_loss"])
+    assert np.mean(peer.classes_[chances.argmax(axis=1)] == gold) == pytest.approx(scores["accuracy"])
+    small = ["--seeds", "3", "--budget", "small"]
+    assert 0 == main(["value", "made.jsonl", "--human", "train.jsonl", *command, *small])
+    assert json.loads(capsys.readouterr().out)["equivalence"]["worth_human_records"] > 0
+    order = ["--order", "agreement:trainer=bayes:smoothing=2", "--reference", "train.jsonl"]
+    assert 0 == main(["curate", "made.jsonl", *order, "--out", "kept.jsonl", "--json", "--quiet"])
+    assert json.loads(capsys.readouterr().out)["order"]["informative"]
 
 
 def test_a_new_provider_and_a_new_recipe_generate(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
