@@ -17,7 +17,7 @@ from karat.training.base import Predictions, gold_labels
 from karat.training.pairs import pairs
 from karat.valuation import artifacts
 from karat.valuation.crossing import cross_train
-from karat.valuation.second_order import Cell, Plan
+from karat.valuation.second_order import Cell, Plan, Study
 from karat.valuation.sides import groups, make_sides
 
 WORDS = {
@@ -77,6 +77,41 @@ def test_given_test_records_are_never_trained_on() -> None:
         assert test.texts() == sides.pool.take(plan.test(0, seed)).texts()
         rows, _ = sides.rows(0, seed, test_share=0.2, base=0)
         assert not texts & set(sides.pool.take(rows).texts())
+
+
+def test_with_a_given_test_no_side_trains_on_what_another_is_tested_on() -> None:
+    """Parents of drawn synthetic test records are no training records, also where the human test is given."""
+    human = written(60, 1)
+    children = written(60, 2, name="g").with_lineage(parents=[[identity] for identity in human.ids])
+    plan = Plan(make_sides(human, children, written(40, 3)), 20, 3, 0.3, 0)
+    sides = plan.sides
+    for seed in range(3):
+        tested = {int(g) for side in (0, 1) for g in sides.group[plan.test(side, seed)]}
+        for side in (0, 1):
+            rows, _ = sides.rows(side, seed, test_share=0.3, base=0)
+            assert len(rows) > 20
+            assert not tested & set(sides.group[rows].tolist())
+
+
+def test_luck_is_the_spread_between_whole_and_half_scaled_by_the_share_that_is_used() -> None:
+    """Its deviation over draws is that of Student's t, with the deviation over seeds of half minus whole."""
+    human, other, test = written(200, 1), written(100, 2, name="g"), written(80, 3)
+    plan = Plan(make_sides(human, other, test), 80, 5, 0.2, 0)
+    said = {cell: tuple(_answers(plan, side, cell.seed) for side in (0, 1)) for cell in plan.cells()}
+    study = Study(plan, "labels", "macro_f1", said, 20_000)
+    whole, half = np.full(5, 0.5), np.array([0.3, 0.4, 0.45, 0.35, 0.5])
+    for side in (0, 1):
+        drawn = study.luck(side, whole, half)
+        expected = half.std(ddof=1) * np.sqrt(plan.share(side)) * 2.776  # t of 4 degrees at 97.5 %
+        assert np.quantile(drawn, 0.975) == pytest.approx(expected, rel=0.05)
+        assert np.quantile(drawn, 0.025) == pytest.approx(-expected, rel=0.05)
+    assert plan.share(0) == pytest.approx(0.4) and plan.share(1) == pytest.approx(1.0, abs=0.05)
+
+
+def _answers(plan: Plan, side: int, seed: int) -> Predictions:
+    rows = plan.test(side, seed)
+    ids = tuple(plan.sides.pool.take(rows).ids)
+    return Predictions(ids, ("sea", "wood"), np.tile([0.6, 0.4], (len(ids), 1)))
 
 
 def test_two_halves_of_one_source_show_no_gap() -> None:
@@ -235,14 +270,14 @@ def test_finished_models_are_not_trained_again(tmp_path: Path) -> None:
     human, synthetic, test = written(120, 1), written(120, 2, name="g"), written(60, 3)
     first = cross_train(human, synthetic, test, seeds=2, cache=tmp_path, budget="small")
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert 4 == len(kept)
+    assert 8 == len(kept), "two sides, two seeds, and each on half of its records"
     assert (
         first.to_json()
         == cross_train(human, synthetic, test, seeds=2, cache=tmp_path, budget="small").to_json()
     )
     assert kept == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     cross_train(human, synthetic, test, seeds=2, cache=tmp_path, size=50, budget="small")
-    assert 8 == len(list(tmp_path.iterdir()))
+    assert 16 == len(list(tmp_path.iterdir()))
 
 
 def test_json_and_report_hold_all_figures() -> None:

@@ -39,11 +39,7 @@ def of(study: Study) -> tuple[Amplified, ...]:
         return ()
     found = []
     for form in forms:
-        read = {
-            (side, k): _read(study, side, k, form)
-            for side in range(len(study.names))
-            for k in range(study.seeds)
-        }
+        read = {cell: _read(study, cell, form) for cell in study.said}
         for name in next(iter(read.values()))[0]:
             ends = [_ends(study, read, side, name) for side in range(len(study.names))]
             found += [_row(study, name, form, side, ends[side], ends[0]) for side in range(len(study.names))]
@@ -51,10 +47,9 @@ def of(study: Study) -> tuple[Amplified, ...]:
     return tuple(replace(row, p_holm=p) for row, p in zip(found, corrected))
 
 
-def _read(study: Study, side: int, k: int, form: str) -> tuple[Sums, Sums, Sums, Indices, Indices]:
+def _read(study: Study, cell: Cell, form: str) -> tuple[Sums, Sums, Sums, Indices, Indices]:
     """Return statistics by artifact of training data, of answers and of the gold, and the places of both."""
-    cell = Cell(side, k)
-    train, test = study.plan.train(cell), study.plan.test(0, k)
+    train, test = study.plan.train(cell), study.plan.test(0, cell.seed)
     said: Any = study.said[cell][0]
     if isinstance(said, Written):
         trained = artifacts.of_texts(_targets(study, train))
@@ -87,13 +82,11 @@ def _read(study: Study, side: int, k: int, form: str) -> tuple[Sums, Sums, Sums,
     )
 
 
-def _ends(study: Study, read: dict[tuple[int, int], Any], side: int, name: str) -> tuple[Ends, Floats]:
+def _ends(study: Study, read: dict[Cell, Any], side: int, name: str) -> tuple[Ends, Floats]:
     """Return (training, answers, gold, index) as means over seeds, and draws of the index [trials, seeds]."""
-    points, drawn = [], []
+    points, halves, drawn = [], [], []
     for k in range(study.seeds):
-        trained, given, gold, train, test = (
-            each[name] if isinstance(each, dict) else each for each in read[side, k]
-        )
+        trained, given, gold, train, test = _of(read[Cell(side, k)], name)
         total = gold.sum(axis=0)
         target = total / max(float(total.sum()), 1e-12)
         mode = int(trained.sum(axis=0).argmax())
@@ -102,10 +95,22 @@ def _ends(study: Study, read: dict[tuple[int, int], Any], side: int, name: str) 
 
         ends = [float(value(part.sum(axis=0)[None, :])[0]) for part in (trained, given, gold)]
         points.append([*ends, ends[1] - ends[0]])
-        before = value(study.weights(train).astype(np.float64) @ trained)
-        drawn.append(value(study.weights(test).astype(np.float64) @ given) - before)
+        before = value(study.sums(train, trained))
+        drawn.append(value(study.sums(test, given)) - before)
+        if study.seeds > 1:
+            part = _of(read[Cell(side, k, half=True)], name)
+            now, then = (float(value(each.sum(axis=0)[None, :])[0]) for each in (part[1], part[0]))
+            halves.append(now - then)
     mean = np.mean(points, axis=0).tolist()
-    return Ends(*mean), np.stack(drawn, axis=1)
+    found = np.stack(drawn, axis=1)
+    if halves:  # the draw of the training labels is in `before` already, so that this errs on the safe side
+        found = found + study.luck(side, np.array(points)[:, 3], np.array(halves))[:, None]
+    return Ends(*mean), found
+
+
+def _of(read: Any, name: str) -> tuple[Floats, Floats, Floats, Indices, Indices]:
+    trained, given, gold, train, test = read
+    return trained[name], given[name], gold[name], train, test
 
 
 def _row(
@@ -119,9 +124,9 @@ def _row(
         answers=form,
         side=study.names[side],
         ends=ends,
-        interval=study.interval(drawn),
+        interval=study.interval(ends.index, drawn),
         excess=excess if side else None,
-        excess_interval=study.interval(gap) if side else None,
+        excess_interval=study.interval(excess, gap) if side else None,
         p=study.p(excess, gap) if side else None,
     )
 

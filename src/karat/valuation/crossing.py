@@ -80,12 +80,13 @@ def cross_train(
     if size > most:
         raise BadSetting(f"size is {size:,}, but the smallest side can train on {most:,} records only")
     plan = Plan(sides, size or most, seeds, test_share, seed)
-    cells = [Cell(side, k) for side in range(len(sides.names)) for k in range(seeds)]
+    cells = plan.cells()
     made = registry.signature(maker, seed=seed, size=plan.size, seeds=seeds, data=sides.pool.fingerprint[:8])
+    print_ = sides.fingerprint
     said = grid.run(
         partial(_train, prepared(maker, sides.pool, cache=cache), plan),
         cells,
-        key=lambda cell: f"{made}|{test_share}|{by}|{group}|{cell}",
+        key=lambda cell: f"{made}|{test_share}|{print_}|{cell}",
         executor=executor,
         cache=cache,
         pack=keeping.pack,

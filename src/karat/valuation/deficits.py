@@ -57,28 +57,33 @@ def _deficits(study: Study, side: int) -> list[Deficit]:
         counts = np.bincount(gold, minlength=len(study.classes))
         present |= counts > 0
         support += counts / study.seeds
+    (human, drawn_human), (mine, drawn) = _f1(study, 0), _f1(study, side)
     rows = []
     for at in np.flatnonzero(present).tolist():
-
-        def f1(found: Any, weights: Any, at: int = at) -> Floats:
-            return scoring.f1_by_label(found, weights)[0][:, at]
-
-        human, drawn_human = study.draws(0, 0, f1)
-        mine, drawn = study.draws(side, 0, f1)
-        value = float((human - mine).mean())
+        value = float((human - mine)[:, at].mean())
+        gap = drawn_human[:, :, at] - drawn[:, :, at]
         rows.append(
             Deficit(
                 kind=study.names[side],
                 label=study.classes[at],
-                human=float(human.mean()),
-                synthetic=float(mine.mean()),
+                human=float(human[:, at].mean()),
+                synthetic=float(mine[:, at].mean()),
                 value=value,
-                interval=study.interval(drawn_human - drawn),
-                p=study.p(value, drawn_human - drawn),
+                interval=study.interval(value, gap),
+                p=study.p(value, gap),
                 n=round(float(support[at])),
             )
         )
     return rows
+
+
+def _f1(study: Study, side: int) -> tuple[Floats, Floats]:
+    """Return F1 of all labels on the human test: point [seeds, labels] and draws [trials, seeds, labels]."""
+
+    def f1(found: Any, weights: Any) -> Floats:
+        return scoring.f1_by_label(found, weights)[0]
+
+    return study.draws(side, 0, f1)
 
 
 def _slopes(study: Study, side: int, rows: Sequence[Deficit], attributes: Sequence[str]) -> list[Slope]:
@@ -164,9 +169,8 @@ def _distribution(study: Study, side: int) -> Distribution:
         soft[k][codes(said.classes, study.classes)] = said.probabilities.sum(axis=0)
 
     def apart(found: Any, weights: Any) -> Floats:
-        rows = np.ones((1, len(found.gold))) if weights is None else weights
-        two = [np.eye(classes)[places] for places in (found.predicted, found.gold)]
-        part = [rows @ table for table in two]
+        rows = np.ones((1, len(found.gold)), np.float32) if weights is None else weights
+        part = [scoring.class_sums(rows, places, classes) for places in (found.predicted, found.gold)]
         part = [one / np.maximum(one.sum(axis=1, keepdims=True), 1e-12) for one in part]
         return shares.measure(part[0], part[1], "tvd")
 
@@ -186,7 +190,7 @@ def _distribution(study: Study, side: int) -> Distribution:
         predicted=tuple(mean[2].tolist()),
         expected=tuple(mean[3].tolist()),
         tvd=float(point.mean()),
-        tvd_interval=study.interval(drawn),
+        tvd_interval=study.interval(float(point.mean()), drawn),
         tvd_chance=float(shares.measure(fair / fair.sum(axis=1, keepdims=True), goal, "tvd").mean()),
         tvd_expected=float(shares.measure(mean[3] / mean[3].sum(), goal, "tvd")),
         entropy_ratio=spread[1] / spread[0] if spread[0] > 0 else None,
@@ -195,26 +199,30 @@ def _distribution(study: Study, side: int) -> Distribution:
 
 def _calibration(study: Study, side: int, test: int) -> Calibration:
     """Return how well a side's models know how right they are on a test."""
-    errors, briers, drawn, fair, bins = [], [], [], [], []
+    errors, halves, briers, drawn, fair, bins = [], [], [], [], [], []
     for k in range(study.seeds):
         cell, rows = Cell(side, k), study.plan.test(test, k)
         said: Any = study.said[cell][test]
-        place = {name: i for i, name in enumerate(said.classes)}
-        gold = np.array([place.get(label, -1) for label in study.gold(rows)])
-        sums = artifacts.confidences(np.asarray(said.probabilities, np.float64), gold)
+        sums = _confidences(study, cell, test)
+        if study.seeds > 1:
+            part = _confidences(study, replace(cell, half=True), test).sum(axis=0)
+            halves.append(float(artifacts.calibration_error(part[None])[0]))
         total = sums.sum(axis=0)
         errors.append(float(artifacts.calibration_error(total[None])[0]))
         briers.append(float(total[0] / len(rows)))
-        drawn.append(artifacts.calibration_error(study.weights(rows).astype(np.float64) @ sums))
+        drawn.append(artifacts.calibration_error(study.sums(rows, sums)))
         fair.append(artifacts.calibrated_by_chance(said.probabilities, seed=study.plan.base + k))
         bins.append(total[2:].reshape(3, artifacts.BINS))
+    spread = np.stack(drawn, axis=1)
+    if halves:
+        spread = spread + study.luck(side, np.array(errors), np.array(halves))[:, None]
     count, confidence, right = np.sum(bins, axis=0)
     used = count > 0
     return Calibration(
         trained_on=study.names[side],
         tested_on=study.names[test],
         error=float(np.mean(errors)),
-        interval=study.interval(np.stack(drawn, axis=1)),
+        interval=study.interval(float(np.mean(errors)), spread),
         chance=float(np.mean(fair)),
         brier=float(np.mean(briers)),
         confidence=float(confidence.sum() / count.sum()),
@@ -224,3 +232,11 @@ def _calibration(study: Study, side: int, test: int) -> Calibration:
             for n, c, r in zip(count[used], confidence[used], right[used])
         ),
     )
+
+
+def _confidences(study: Study, cell: Cell, test: int) -> Floats:
+    """Return the sums of `artifacts.confidences` of one model on one test."""
+    said: Any = study.said[cell][test]
+    place = {name: i for i, name in enumerate(said.classes)}
+    gold = np.array([place.get(label, -1) for label in study.gold(study.plan.test(test, cell.seed))])
+    return artifacts.confidences(np.asarray(said.probabilities, np.float64), gold)

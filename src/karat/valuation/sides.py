@@ -7,6 +7,7 @@ published benchmark rows were split instead, and 99 to 100 % of the test texts s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,20 +38,32 @@ class Sides:
     fixed: NDArray[np.bool_]
     """[n] records of test files that were given: always tested on, never trained on"""
 
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits of the pool, its ids, sides, groups, and which test records were given."""
+        said = "\0".join((self.pool.fingerprint, *self.names, "", *self.pool.ids))
+        digest = hashlib.sha256(said.encode("utf-8", "replace"))
+        for column in (self.side, self.group, self.fixed.astype(np.int64)):
+            digest.update(column.astype("<i8").tobytes())
+        return digest.hexdigest()[:32]
+
     def rows(self, side: int, seed: int, *, test_share: float, base: int) -> tuple[Indices, Indices]:
         """Return the places that a side trains on (shuffled by seed) and is tested on (in order)."""
         mine = self.side == side
         held = np.isin(self.group, self.group[self.fixed])
+        drawn = np.zeros(int(self.group.max()) + 1, np.bool_)
+        order = np.random.default_rng([base, seed, 0x517]).permutation(len(drawn))
+        drawn[order[: max(1, round(test_share * len(drawn)))]] = True
+        # only sides without a test file of their own are tested on what is drawn
+        given = np.isin(self.side, self.side[self.fixed])
+        tested = np.zeros(len(drawn), np.bool_)
+        tested[self.group[drawn[self.group] & ~given]] = True
         if (self.fixed & mine).any():
             test = np.flatnonzero(self.fixed & mine)
-            train = np.flatnonzero(mine & ~held)
         else:
-            drawn = np.zeros(int(self.group.max()) + 1, np.bool_)
-            order = np.random.default_rng([base, seed, 0x517]).permutation(len(drawn))
-            drawn[order[: max(1, round(test_share * len(drawn)))]] = True
             # what a given test file holds of this side's groups is no training record either
             test = np.flatnonzero(mine & (drawn[self.group] | held))
-            train = np.flatnonzero(mine & ~drawn[self.group] & ~held)
+        train = np.flatnonzero(mine & ~tested[self.group] & ~held)
         shuffled = np.random.default_rng([base, seed, side, 0x51]).permutation(train)
         return shuffled.astype(np.int64), test.astype(np.int64)
 
