@@ -179,13 +179,14 @@ def f1_by_label(found: Outcome, weights: Weights | None = None) -> tuple[Floats,
 
 def _f1(found: Outcome, rows: Weights) -> tuple[Floats, NDArray[np.bool_]]:
     width = len(found.classes)
-    right = _sums(rows[:, found.gold == found.predicted], found.gold[found.gold == found.predicted], width)
-    either = _sums(rows, found.gold, width) + _sums(rows, found.predicted, width)
+    hit = found.gold == found.predicted
+    right = class_sums(rows[:, hit], found.gold[hit], width)
+    either = class_sums(rows, found.gold, width) + class_sums(rows, found.predicted, width)
     present = either > 0
     return np.where(present, 2 * right / np.where(present, either, 1), 0.0), present
 
 
-def _sums(rows: Weights, classes: Indices, width: int) -> Floats:
+def class_sums(rows: Weights, classes: Indices, width: int) -> Floats:
     """Return the weight [resamples, width] of the records of each class, however many there are."""
     found = np.zeros((len(rows), width))
     if len(classes):
