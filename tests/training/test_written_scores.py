@@ -74,9 +74,11 @@ def test_whole_weights_are_repeated_segments(name) -> None:
     assert expected == pytest.approx(score(name, found, weights).tolist(), abs=1e-9)
 
 
-@pytest.mark.parametrize("texts", [["", ""], ["x y", "z"], ["the cat sat on", ""], ["the", "cat"]])
+@pytest.mark.parametrize(
+    "texts", [["", ""], ["x y", "z"], ["the cat sat on", ""], ["the", "cat"], ["mat the x on sat", "cat"]]
+)
 def test_few_matches_are_smoothed_as_sacrebleu_does(texts) -> None:
-    """No text at all, no match at all, and too few words for four-grams."""
+    """No text at all, no match at all, too few words for four-grams, and several orders without a match."""
     references = ["the cat sat on the mat", "cat"]
     found = statistics(answers(texts, references))
     for name, call in PEERS.items():

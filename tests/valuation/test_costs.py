@@ -92,6 +92,8 @@ def test_what_is_not_known_is_not_made_up() -> None:
         found.known_share,
     )
     assert found.next_human.usd is None and found.next_human.human is not None
+    assert "--human-price" in found.next_human.note
+    assert found.next_synthetic.usd is None and "no lineage holds cost_usd" in found.next_synthetic.note
     assert all(way.usd is None and way.human is None for way in found.ways)
     assert "0.9 is not reached" in found.sentence
     assert 0.5 == made(priced(told=5)).known_share
