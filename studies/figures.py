@@ -116,15 +116,21 @@ class Figures:
             **more,
         )
         print(f"\ngap closure on {name} by {trainer}, {found.metric}; {found.human_records:,} human records")
-        print(f"    {'arm':<34}{'records':>8}{'score':>7}  {'area against plain':<28}{'closure':<24}verdict")
+        columns = f"{'area against plain':<26}{'gap closed (area)':<22}{'gap closed (all records)':<26}"
+        print(f"    {'arm':<26}{'records':>8}{'score':>7}  {columns}verdict")
         for arm in found.arms:
             area = "" if arm.area is None else f"{arm.area.difference:+.3f} {pair(arm.area.interval)}"
-            shown = arm.closure if arm.area is not None else arm.closure_all
-            closed = "" if shown.value is None else f"{shown.value:+.2f} {pair(shown.interval)}"
             told = "" if arm.area is None else arm.area.verdict
             if arm.informative is False:
                 told += ", order carries no information"
-            print(f"    {arm.name:<34}{arm.records:>8,}{arm.score:>7.3f}  {area:<28}{closed:<24}{told}")
+            ends = f"{area:<26}{gap_closed(arm.closure):<22}{gap_closed(arm.closure_all):<26}"
+            print(f"    {arm.name:<26}{arm.records:>8,}{arm.score:>7.3f}  {ends}{told}")
+        real = found.arm("real").area
+        if real is not None:
+            gap = f"{real.difference:+.3f} {pair(real.interval)}"
+            every = found.arm("generated").versus_real
+            last = "" if every is None else f"; with all records {-every.difference:+.3f}"
+            print(f"    gap: real minus generated, area {gap}{last}")
         print(f"    {found.advice}")
         self.keep("mitigate", f"{name}/{trainer}", found.to_json(), began)
 
@@ -229,6 +235,11 @@ class Figures:
 def number(value: float | None) -> str:
     """Return a count with its thousands parted; `-` where it is not known."""
     return "-" if value is None else f"{value:,.0f}"
+
+
+def gap_closed(found: Any) -> str:
+    """Return a share of a gap with its interval; `-` where there is no gap to close."""
+    return "-" if found.value is None else f"{found.value:+.2f} {pair(found.interval)}"
 
 
 def pair(ends: Sequence[float | None] | None) -> str:
