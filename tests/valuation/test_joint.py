@@ -57,6 +57,22 @@ def test_the_interval_of_the_exchange_rate_covers() -> None:
     assert refused <= 2
 
 
+def test_a_floor_must_earn_its_place() -> None:
+    """Without one it is left out in most noisy studies, where a free fit finds one; a real one stays."""
+    r, s = CELLS
+    left_out = found = 0
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        noise = rng.normal(0, 0.005, len(r))
+        none = joint.Law(0.1, 1.5, 0.3, 0.5, 0.0, 1.0).loss(r, s) + noise
+        chosen, free = joint.solve(r, s, none, np.full(len(r), 0.005))
+        left_out += chosen.B == 0 and free.B > 0
+        some = joint.Law(0.1, 1.5, 0.3, 0.5, 0.2, 1.0).loss(r, s) + noise
+        found += joint.solve(r, s, some, np.full(len(r), 0.005))[0].B > 0.1
+    assert left_out >= 7
+    assert 10 == found
+
+
 def test_it_says_where_to_stop() -> None:
     """A floor of 0.2: beside 3,000 human records 3,000 synthetic ones are too many, and fewer are better."""
     law = joint.Law(E=0.1, A=1.5, alpha=0.3, eta=0.1, B=0.2, gamma=1.0)
