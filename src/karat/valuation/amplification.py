@@ -6,7 +6,7 @@ any majority larger, whoever gave the labels. Knows no trainer.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -39,12 +39,46 @@ def of(study: Study) -> tuple[Amplified, ...]:
         return ()
     found = []
     for form in forms:
-        read = {cell: _read(study, cell, form) for cell in study.said}
-        for name in next(iter(read.values()))[0]:
+        read = {cell: _totals(study, cell, form) for cell in study.said}
+        for name in next(iter(read.values())):
             ends = [_ends(study, read, side, name) for side in range(len(study.names))]
             found += [_row(study, name, form, side, ends[side], ends[0]) for side in range(len(study.names))]
     corrected = stats.holm([row.p for row in found])
     return tuple(replace(row, p_holm=p) for row, p in zip(found, corrected))
+
+
+@dataclass(frozen=True, eq=False)
+class _Totals:
+    """Sums of one artifact of one model [k], and those of what each trial draws [trials, k]."""
+
+    trained: Floats
+    given: Floats
+    gold: Floats
+    drawn_trained: Floats
+    drawn_given: Floats
+
+
+def _totals(study: Study, cell: Cell, form: str) -> dict[str, _Totals]:
+    """Return the sums of one model by artifact; what is known of each record is let go of again."""
+    trained, given, gold, train, test = _read(study, cell, form)
+    none = np.zeros((0, 0))
+    known: dict[int, Floats] = {}  # several artifacts of labels are read off the same sums
+
+    def drawn(rows: Indices, numbers: Floats) -> Floats:
+        if id(numbers) not in known:
+            known[id(numbers)] = study.sums(rows, numbers)
+        return known[id(numbers)]
+
+    return {
+        name: _Totals(
+            trained[name].sum(axis=0),
+            given[name].sum(axis=0),
+            gold[name].sum(axis=0),
+            none if cell.half else drawn(train, trained[name]),
+            none if cell.half else drawn(test, given[name]),
+        )
+        for name in trained
+    }
 
 
 def _read(study: Study, cell: Cell, form: str) -> tuple[Sums, Sums, Sums, Indices, Indices]:
@@ -82,35 +116,25 @@ def _read(study: Study, cell: Cell, form: str) -> tuple[Sums, Sums, Sums, Indice
     )
 
 
-def _ends(study: Study, read: dict[Cell, Any], side: int, name: str) -> tuple[Ends, Floats]:
+def _ends(study: Study, read: dict[Cell, dict[str, _Totals]], side: int, name: str) -> tuple[Ends, Floats]:
     """Return (training, answers, gold, index) as means over seeds, and draws of the index [trials, seeds]."""
     points, halves, drawn = [], [], []
     for k in range(study.seeds):
-        trained, given, gold, train, test = _of(read[Cell(side, k)], name)
-        total = gold.sum(axis=0)
-        target = total / max(float(total.sum()), 1e-12)
-        mode = int(trained.sum(axis=0).argmax())
+        here = read[Cell(side, k)][name]
+        target = here.gold / max(float(here.gold.sum()), 1e-12)
+        value = partial(artifacts.finish, name, target=target, mode=int(here.trained.argmax()))
 
-        value = partial(artifacts.finish, name, target=target, mode=mode)
-
-        ends = [float(value(part.sum(axis=0)[None, :])[0]) for part in (trained, given, gold)]
+        ends = [float(value(total[None, :])[0]) for total in (here.trained, here.given, here.gold)]
         points.append([*ends, ends[1] - ends[0]])
-        before = value(study.sums(train, trained))
-        drawn.append(value(study.sums(test, given)) - before)
+        drawn.append(value(here.drawn_given) - value(here.drawn_trained))
         if study.seeds > 1:
-            part = _of(read[Cell(side, k, half=True)], name)
-            now, then = (float(value(each.sum(axis=0)[None, :])[0]) for each in (part[1], part[0]))
-            halves.append(now - then)
+            part = read[Cell(side, k, half=True)][name]
+            halves.append(float(value(part.given[None, :])[0]) - float(value(part.trained[None, :])[0]))
     mean = np.mean(points, axis=0).tolist()
     found = np.stack(drawn, axis=1)
-    if halves:  # the draw of the training labels is in `before` already, so that this errs on the safe side
+    if halves:  # the draw of the training labels is in `drawn` already, so that this errs on the safe side
         found = found + study.luck(side, np.array(points)[:, 3], np.array(halves))[:, None]
     return Ends(*mean), found
-
-
-def _of(read: Any, name: str) -> tuple[Floats, Floats, Floats, Indices, Indices]:
-    trained, given, gold, train, test = read
-    return trained[name], given[name], gold[name], train, test
 
 
 def _row(
