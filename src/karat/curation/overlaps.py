@@ -83,8 +83,6 @@ def _tables(texts: Sequence[str]) -> list[Any]:
 
     So the product of two rows is the sum over n-grams of the smaller of both counts.
     """
-    import scipy.sparse
-
     lengths = np.array([len(text) for text in texts], np.int64)
     total = int(lengths.sum())
     letters = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.int64)
@@ -98,22 +96,21 @@ def _tables(texts: Sequence[str]) -> list[Any]:
             inside = left[starts] >= n
             starts = starts[inside]
             grams = np.unique(grams[inside] * base + letters[starts + n - 1], return_inverse=True)[1].ravel()
-        rows, occurrence = owner[starts], _occurrence(owner[starts], grams)
-        width = int(occurrence.max()) + 1 if len(starts) else 1
-        columns = np.unique(grams * width + occurrence, return_inverse=True)[1].ravel()
-        shape = (len(texts), int(columns.max()) + 1 if len(columns) else 1)
-        ones = np.ones(len(rows), np.float64)
-        found.append(scipy.sparse.csr_matrix((ones, (rows, columns)), shape=shape))
+        found.append(_table(owner[starts], grams, len(texts)))
     return found
 
 
-def _occurrence(rows: Ints, grams: Ints) -> Ints:
-    """How often each n-gram has occurred before in its text."""
-    order = np.lexsort((grams, rows))
-    rows, grams = rows[order], grams[order]
-    new = np.ones(len(order), np.bool_)
-    new[1:] = (rows[1:] != rows[:-1]) | (grams[1:] != grams[:-1])
-    begins = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    found = np.empty(len(order), np.int64)
-    found[order] = np.arange(len(order)) - begins
-    return found
+def _table(rows: Ints, grams: Ints, n: int) -> Any:
+    """The sparse table [n, features] of n-grams that occur in texts `rows`, which ascend."""
+    import scipy.sparse
+
+    kinds = int(grams.max()) + 1 if len(grams) else 1
+    keys = np.sort(rows * kinds + grams)
+    new = np.ones(len(keys), np.bool_)
+    new[1:] = keys[1:] != keys[:-1]
+    places = np.arange(len(keys))
+    occurrence = places - np.maximum.accumulate(np.where(new, places, 0))
+    width = int(occurrence.max()) + 1 if len(keys) else 1
+    ends = np.r_[0, np.cumsum(np.bincount(rows, minlength=n))]
+    columns = keys % kinds * width + occurrence  # ascending in each row
+    return scipy.sparse.csr_matrix((np.ones(len(keys)), columns, ends), shape=(n, kinds * width))
