@@ -73,6 +73,18 @@ def test_a_floor_must_earn_its_place() -> None:
     assert 10 == found
 
 
+def test_the_interval_is_shifted_where_the_value_is_not_the_middle_of_its_draws() -> None:
+    """Efron 1987: with 70 % of the draws below the value its ends lie at Phi(2 z(0.7) -+ 1.96)."""
+    from scipy.stats import norm
+
+    draws = np.random.default_rng(0).normal(size=200_000)
+    value = float(np.quantile(draws, 0.7))
+    low, high = joint._corrected(draws, value, 0.95)
+    shift = 2 * norm.ppf(0.7)
+    assert shift - 1.96 == pytest.approx(low, abs=0.02)
+    assert shift + 1.96 == pytest.approx(high, abs=0.05)
+
+
 def test_it_says_where_to_stop() -> None:
     """A floor of 0.2: beside 3,000 human records 3,000 synthetic ones are too many, and fewer are better."""
     law = joint.Law(E=0.1, A=1.5, alpha=0.3, eta=0.1, B=0.2, gamma=1.0)
