@@ -21,6 +21,9 @@ Found, and mostly negative:
 - Errors planted in human records misjudge: they give agreement:mode=cross .12 where it has .55 on the
   generated records, and fluency .50 for words in disorder where it has -.02 for labels.
 - The "right" label of a generated record is the one that was asked for, not one by people.
+- detector: AUC of n-grams .83-.89 on SQuAD, .88-.99 on stories, .97-1.00 on news, .89-.99 on medical
+  answers, with calibration errors of .01 to .06; LSA vectors are far behind (.56-.82) but for GPT-3.5 and
+  GPT-4. Above .99 the order ranks artefacts, and says so.
 - A detector grouped by pairs of fastdetect_pairs knows its human texts: a document stands there beside
   several generators, cut elsewhere. Grouped by document it finds 84 % of GPT texts at 5 % false positives,
   not 92 %.
