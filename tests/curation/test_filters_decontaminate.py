@@ -130,6 +130,15 @@ def test_the_field_of_the_test_file_can_be_named(tmp_path: Path) -> None:
     assert [0] == sorted(judged(path, given, kinds="exact", test_field="question").reasons)
 
 
+def test_a_test_file_without_a_text_names_the_setting_that_tells_its_field(tmp_path: Path) -> None:
+    """--text-field is about the candidate, so the cure for the test file is the filter's own setting."""
+    path = tmp_path / "bench.jsonl"
+    path.write_text('{"question": "how many green bottles are there"}\n', "utf-8")
+    given = records.from_rows([{"text": "ten"}])
+    with pytest.raises(InputError, match=r"no field 'text'.*name it with test_field=question$"):
+        judged(path, given)
+
+
 def test_bad_input_is_named(tmp_path: Path) -> None:
     """No file, no text, too few items to calibrate on, unknown kinds: one line that says which."""
     given = records.from_rows([{"text": "a b c"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from karat.curation.base import Verdicts, normalised
 from karat.curation.clusters import texts_of
 from karat.curation.embedding import embed
 from karat.curation.overlap import Overlap, near_overlap, ngram_overlap, semantic_overlap, words_of
-from karat.errors import NotEnoughData
+from karat.errors import InputError, NotEnoughData
 from karat.records import Records, read
 
 KINDS = ("exact", "ngram", "near", "semantic")
@@ -58,8 +59,7 @@ class Decontaminate:
         self, records: Records, reference: Records | None = None, *, cache: Path | None = None, seed: int = 0
     ) -> Verdicts:
         """Judge each record; the reason names the kind, the number, the bound and the test item."""
-        field = self.test_field
-        test = read(self.against, datatype="text", fields={"text": field}) if field else read(self.against)
+        test = self._test()
         items = test.texts()
         filled = [row for row, text in enumerate(items) if text.strip()]
         if not filled:
@@ -81,6 +81,15 @@ class Decontaminate:
             rate = f"; near and semantic: {self.rate:.1%} false alarms each in texts of the test set's domain"
         note = f"against {len(items):,} test items: {', '.join(notes)}{rate}"
         return Verdicts(kept, reasons, note)
+
+    def _test(self) -> Records:
+        if self.test_field:
+            return read(self.against, datatype="text", fields={"text": self.test_field})
+        try:
+            return read(self.against)
+        except InputError as error:
+            # the flags of the command name fields of its own files, not of this one
+            raise InputError(re.sub(r"--[a-z-]+-field (?=\S)", "test_field=", str(error))) from None
 
     def _found(
         self, texts: list[str], items: list[str], cache: Path | None, seed: int
