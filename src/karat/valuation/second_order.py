@@ -153,13 +153,16 @@ class Study:
         one, all_drawn = np.array(point, dtype=np.float64), np.stack(drawn, axis=1)
         return one, all_drawn + self.luck(side, one, np.array(half))[:, None] if half else all_drawn
 
-    def interval(self, value: float, drawn: Floats) -> tuple[float, float]:
+    def interval(self, value: float, drawn: Floats, *, share: bool = False) -> tuple[float, float]:
         """Return the 95 % interval of a mean over seeds, of draws [trials, seeds], around its value.
+
+        share: the value cannot leave 0 to 1, and neither may the interval.
 
         Draws of shares and of macro-F1 are off on average: what is drawn lacks a label here and there.
         """
         mean = resample_seeds(drawn[:, None, :], rng=np.random.default_rng(self._rng))[:, 0]
-        return scoring.interval(mean + value - mean.mean())
+        low, high = scoring.interval(mean + value - mean.mean())
+        return (max(0.0, low), min(1.0, high)) if share else (low, high)
 
     def p(self, value: float, drawn: Floats) -> float:
         """Return the two-sided p of a mean over seeds that should be 0."""
@@ -177,7 +180,7 @@ class Study:
             trained_on=self.names[side],
             tested_on=self.names[test],
             value=float(point.mean()),
-            interval=self.interval(float(point.mean()), drawn),
+            interval=self.interval(float(point.mean()), drawn, share=self.metric in ("accuracy", "macro_f1")),
             spread=float(point.std(ddof=1)) if self.seeds > 1 else 0.0,
             chance=chance,
             lookup=lookup,
