@@ -46,7 +46,7 @@ def main() -> int:
         synthetic, human, test = sides(folder, name)
         synthetic, human = (show.few(side, options.records) for side in (synthetic, human))
         print(f"\n== {name}: {len(synthetic):,} synthetic, {len(human):,} human, {len(test):,} test records")
-        extra = ("confidence:field=score",) if name == "supergen" else ()
+        extra = ("confidence",) if name == "supergen" else ()
         if "orderings" in options.parts:
             run.informed(name, synthetic, human, (*show.CHEAP, *extra))
         for trainer in options.trainers:
@@ -81,7 +81,8 @@ def sides(folder: Path, name: str) -> tuple[Records, Records, Records]:
     )
     if name == "supergen":
         synthetic = karat.read(source, where=["split=synthetic_train"])
-        return synthetic.with_lineage(source="synthetic", generator="CTRL"), human, test
+        sure = [float(value) for value in synthetic.column("score")]
+        return synthetic.with_lineage(source="synthetic", generator="CTRL", logprob=sure), human, test
     synthetic = karat.read(folder / "fewgen_sst2" / "fewgen_sst2.jsonl.gz")
     return synthetic.with_lineage(source="synthetic", generator="CTRL, 16-shot"), human, test
 
