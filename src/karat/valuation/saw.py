@@ -14,11 +14,12 @@ from typing import Literal
 from karat.curation.base import normalised
 from karat.records import Records
 from karat.training.base import inputs
+from karat.training.written import words
 
 Verdict = Literal["yes", "part", "no", "unknown"]
 
 TELLING_WORDS = 8
-"""A text of so many words is rarely written twice by chance."""
+"""A text of so many words is rarely written twice by chance; without spaces each character is a word."""
 BY_CHANCE = 0.01
 """Share of the human texts up to which copies may be chance: people too write one question twice."""
 
@@ -49,7 +50,7 @@ def seen(synthetic: Records, human: Sequence[Records]) -> Seen:
         return Seen("yes", 1.0, "the lineage names this human set as one that the generator saw")
     own = human[-1]
     made_from = {parent for entry in synthetic.lineage("parents") for parent in entry or ()}
-    copies = {text for text in map(normalised, inputs(synthetic)) if len(text.split()) >= TELLING_WORDS}
+    copies = {text for text in map(normalised, inputs(synthetic)) if len(words(text)) >= TELLING_WORDS}
     by_id = [identity in made_from for identity in own.ids]
     by_text = [normalised(text) in copies for text in inputs(own)]
     if sum(by_text) < BY_CHANCE * len(own):
