@@ -15,6 +15,7 @@ from karat.curation.base import Mixed
 from karat.curation.lexis import diversity, lexical_note
 from karat.curation.mixtures.ratio import advice
 from karat.curation.repeats import drawn, repeated
+from karat.curation.stage import curate
 from karat.errors import BadSetting, InputError, NotEnoughData
 from karat.records import Records
 
@@ -192,6 +193,18 @@ def test_importance_draws_by_its_formula() -> None:
     assert pytest.approx(0.1, abs=0.01) == np.mean(usual.records.column("p"))
     parents = dict(zip(usual.records.ids, usual.records.lineage("parents")))
     assert all((name.split("#")[0] in (parents[name] or [])) == ("#" in name) for name in parents)
+
+
+def test_copies_are_told_from_human_records_that_are_added() -> None:
+    """`repeated` counts further copies of candidates and `added` human records, each alone and not both."""
+    given, human = planted(0.5, 400, 4), planted(1.0, 150, 8, "h")
+    found = curate(given, mixture="importance:p=p")
+    originals = {name.split("#")[0] for name in found.kept.ids}
+    assert 600 == len(found.kept)
+    assert (0, 600 - len(originals)) == (found.added, found.repeated)
+    assert "copies, drawn more than once" in str(found)
+    both = curate(given, human, mixture="human_share:share=0.2")
+    assert (100, 0) == (both.added, both.repeated)
 
 
 def test_importance_learns_from_human_records_without_a_field() -> None:

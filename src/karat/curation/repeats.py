@@ -36,6 +36,15 @@ def drawn(weights: Floats, size: int, most: int, seed: int) -> I64:
     return counts
 
 
+def copies(kept: Records, candidate: Records) -> int:
+    """Return how many of the kept records are further copies of a candidate, as `repeated` names them."""
+    own = set(candidate.ids)
+    return sum(
+        identity not in own and bool(parents) and parents[0] in own and identity.startswith(f"{parents[0]}#")
+        for identity, parents in zip(kept.ids, kept.lineage("parents"))
+    )
+
+
 def repeated(records: Records, counts: I64, taken: Collection[str] = ()) -> Records:
     """Return each record as often as `counts` says, in order; copies get an id of their own.
 

@@ -59,6 +59,8 @@ class Curated:
     steps: tuple[Step, ...]
     order: Ordering | None
     seed: int
+    repeated: int = 0
+    """copies of candidates that a mixture drew more than once; they are part of `kept`"""
     asked: Usage | None = None
     """what was asked of a provider; None without one"""
 
@@ -112,6 +114,7 @@ class Curated:
             "kept": len(self.kept),
             "dropped": len(self.dropped),
             "added": self.added,
+            "repeated": self.repeated,
             "reasons": self.counts,
             "steps": [
                 {
@@ -150,6 +153,8 @@ class Curated:
         lines = [f"{len(self.kept):,} of {self.records:,} records kept, {len(self.dropped):,} dropped"]
         if self.added:
             lines[0] += f"; {self.added:,} human records added"
+        if self.repeated:
+            lines[0] += f"; {self.repeated:,} of the kept are copies, drawn more than once"
         for step in self.steps:
             note = f"  {step.note}" if step.note else ""
             lines.append(f"  {step.name:<20} {step.before:>9,} -> {step.left:>9,}{note}")
@@ -163,6 +168,7 @@ class Curated:
         detail = f"{len(self.dropped):,} dropped ({share:.1%})" + (
             f", {self.added:,} human records added" if self.added else ""
         )
+        detail += f", {self.repeated:,} copies among the kept" if self.repeated else ""
         blocks: list[Block] = [
             Headline(f"{len(self.kept):,}", "records kept", detail),
             _steps_table(self.steps),

@@ -11,6 +11,7 @@ import numpy as np
 from karat import registry
 from karat.curation.base import Ask, Ordered, offered
 from karat.curation.calibration import AUTO, calibrated, decides
+from karat.curation.repeats import copies
 from karat.curation.result import SCORE as SCORE
 from karat.curation.result import Curated as Curated
 from karat.curation.result import Ordering as Ordering
@@ -81,12 +82,14 @@ def curate(
     if progress:
         progress("curate", total, total)
     kept, dropped = work.result()
+    again = copies(kept, candidate)
     return Curated(
         candidate=candidate.path,
         records=len(candidate),
         kept=kept,
         dropped=dropped,
-        added=len(kept) + len(dropped) - len(candidate),
+        added=len(kept) + len(dropped) - len(candidate) - again,
+        repeated=again,
         steps=tuple(work.steps),
         order=ordering,
         seed=seed,
