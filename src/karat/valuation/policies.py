@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from karat.curation.stage import curate
-from karat.errors import KaratError
+from karat.errors import KaratError, Stopped, UnknownPart
 from karat.records import Records
 from karat.training.base import Indices
 
@@ -115,7 +115,10 @@ def space(
 def apply(
     recipe: Recipe, candidate: Records, human: Records, *, seed: int = 0, cache: Path | None = None
 ) -> Indices | KaratError:
-    """Return the places (field `_row`) of what a recipe keeps, best first, or why it cannot be run."""
+    """Return the places (field `_row`) of what a recipe keeps, best first, or why it cannot be run.
+
+    Raises UnknownPart for a name that no part has: that is a slip, and no policy that failed.
+    """
     try:
         found = curate(
             candidate,
@@ -127,6 +130,8 @@ def apply(
             seed=seed,
             cache=cache,
         )
+    except (Stopped, UnknownPart):
+        raise
     except KaratError as error:
         return error
     return np.array([row for row in found.kept.column(ROW) if row is not None], dtype=np.int64)
