@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from karat import records
-from karat.errors import BadSetting, InputError, LeakageError, UnknownPart
+from karat.errors import BadSetting, InputError, KaratError, LeakageError, NotEnoughData, UnknownPart
 from karat.executors.local import Local
 from karat.records import Records
 from karat.training.base import Predictions, Written
@@ -235,6 +236,69 @@ def test_json_words_and_report(study: Mitigated) -> None:
         study.why("generatd")
 
 
+def test_controls_and_bounds_are_no_mitigations() -> None:
+    """A random order, a reversed one and one that knows the truth are not counted among those tried."""
+    arms = (ORACLE, "reversed:oracle:field=quality", "ordered:random", "detector", "real@0.75")
+    found = mitigate(HALF, HUMAN, TEST, trainer=Votes(), metric="accuracy", arms=arms, budget="small")
+    roles = {one.name: one.role for one in found.arms}
+    assert {
+        "real": "real",
+        "generated": "plain",
+        ORACLE: "bound",
+        "detector": "mitigation",
+    }.items() <= roles.items()
+    assert "control" == roles["ordered:random"] == roles["reversed:oracle:field=quality"]
+    assert "None of the 1 mitigations tried" in found.advice
+    assert f"With the truth known, {ORACLE} gains +" in found.advice
+    headline = found.__report__()[0].blocks[0]
+    assert "0 of 1" == headline.value  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class Fails(Votes):
+    """Cannot train on synthetic records whose labels are all right, or on so many records."""
+
+    on: int = 0
+
+    def fit(self, found: Records, *, seed: int = 0, start: Any = None, **more: Any) -> Any:
+        """Fail for some sets."""
+        texts, labels = found.texts(), found.labels() or []
+        right = [LABELS[int(re.sub("[^0-9]", "", text.split()[0])) % 3] for text in texts]
+        if len(found) == self.on or (texts[0].split()[1] == "s" and right == labels):
+            raise NotEnoughData("these records are not enough")
+        return super().fit(found, seed=seed, start=start, **more)
+
+
+def test_an_arm_that_fails_is_left_out_with_the_reason() -> None:
+    """One failed training costs its arm and not the study; where others need the arm, the study ends."""
+    given: dict[str, Any] = {"metric": "accuracy", "arms": (ORACLE, "ordered:random"), "budget": "small"}
+    found = mitigate(HALF, HUMAN, TEST, trainer=Fails(), increments=[200], **given)
+    assert {"real", "generated", "ordered:random"} == {one.name for one in found.arms}
+    (warned,) = [one.message for one in found.warnings if one.code == "arm_failed"]
+    assert f"{ORACLE} is left out: these records are not enough" == warned
+    with pytest.raises(KaratError, match=r"arm 'real' failed.*these records are not enough"):
+        mitigate(HALF, HUMAN, TEST, trainer=Fails(on=200), increments=[200], **given)
+
+
+@dataclass(frozen=True)
+class Shuffles(Votes):
+    """Takes records in an order of its own, and a seed."""
+
+    deterministic: ClassVar[bool] = False
+    shuffles: ClassVar[bool] = True
+
+
+def test_a_trainer_that_shuffles_trains_on_a_set_once_a_seed() -> None:
+    """The set of a whole ordered arm is that of the plain one, so it is not trained on again."""
+    given: dict[str, Any] = {"metric": "accuracy", "increments": [400], "budget": "small", "seeds": 2}
+    Votes.fits.clear()
+    found = mitigate(HALF, HUMAN, TEST, trainer=Shuffles(), arms=(ORACLE,), **given)
+    # real and generated at 400 and 800, ordered at 400; two seeds each
+    assert 2 * 5 == len(Votes.fits)
+    last = found.arm(ORACLE).versus_plain
+    assert last is not None and 0.0 == last.difference
+
+
 def test_no_gap_is_not_closed() -> None:
     """Synthetic data that is as good as human data has no gap, and no share of it is given."""
     same = about(800, seed=9, name="s", generator="g")
@@ -292,6 +356,14 @@ def translations(n: int, *, seed: int, name: str, right: float = 1.0, skip: int 
     return records.from_rows(rows, datatype="translation")
 
 
+def share_below(records: Records, limit: float) -> float:
+    """The share of translations whose chrF by sacreBLEU against the right one is below a limit."""
+    sacrebleu = pytest.importorskip("sacrebleu")
+    right = [text.replace("q", "z") for text in records.column("source")]
+    scores = [sacrebleu.sentence_chrf(t, [r]).score for t, r in zip(records.column("target"), right)]
+    return float(np.mean([score < limit for score in scores]))
+
+
 def test_translations_are_scored_by_bleu() -> None:
     """With the same sentences in every arm real targets beat weak ones; the score is that of sacreBLEU."""
     sacrebleu = pytest.importorskip("sacrebleu")
@@ -313,8 +385,28 @@ def test_translations_are_scored_by_bleu() -> None:
     assert "generated:strong" == mixed.plain and mixed.area is not None and mixed.area.difference < 0
     ordered = found.arm("ordered:oracle@weak")
     assert "generated:weak" == ordered.plain and ordered.area is not None and ordered.area.difference > 0
-    assert "copied_source" in {one.name for one in found.arm("generated:weak").mechanisms}
+    figures = {one.name: one for one in found.arm("generated:weak").mechanisms}
+    assert {"copied", "length_outlier", "number_mismatch", "loop"} <= set(figures)
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_bleu_and_chrf_share_their_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study by the other score trains nothing again, and its scores are those of sacreBLEU."""
+    sacrebleu = pytest.importorskip("sacrebleu")
+    human, test = translations(60, seed=1, name="h"), translations(150, seed=1, name="t", skip=100)
+    weak = translations(60, seed=2, name="weak", right=0.3)
+    given: dict[str, Any] = {"trainer": WordByWord(), "arms": ("real",), "budget": "small", "seeds": 2}
+    given |= {"holdout": 0, "cache": tmp_path}
+    mitigate(weak, human, test, **given)
+    said = WordByWord().fit(human).predict(test)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise AssertionError("a training that was kept is run again")
+
+    monkeypatch.setattr(WordByWord, "fit", fails)
+    found = mitigate(weak, human, test, metric="chrf", **given)
+    expected = sacrebleu.corpus_chrf(list(said.texts), [list(said.references or ())]).score
+    assert expected == pytest.approx(found.arm("real").score, abs=1e-9)
 
 
 def test_the_score_of_one_arm_is_that_of_sacrebleu() -> None:
@@ -328,6 +420,8 @@ def test_the_score_of_one_arm_is_that_of_sacrebleu() -> None:
     said = WordByWord().fit(human).predict(test)
     expected = sacrebleu.corpus_bleu(list(said.texts), [list(said.references or ())]).score
     assert expected == pytest.approx(found.arm("real").score, abs=1e-9)
+    figures = {one.name: one.value for one in found.arm("generated").mechanisms}
+    assert share_below(weak, 30.0) == pytest.approx(figures["low_chrf"])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ A trainer part is a frozen dataclass whose fields are its settings. It needs `fi
 
 - `types`: the data types of records that it is trained on, where these are not labelled texts;
 - `deterministic = True` where seed and order of the records do not matter (then a study fits a set once);
+- `shuffles = True` where `fit` puts the records in an order of its own, so that theirs matters by luck alone;
 - `prepare`, by which many subsets of one pool share the work of reading it;
 - `continues = True` where `fit(..., start=model)` goes on from a model instead of from nothing;
 - `tags`, a setting that names the field of several labels a record; answers are then `Tagged`;

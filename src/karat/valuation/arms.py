@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,9 @@ from karat.training.base import Indices, inputs
 
 Floats = NDArray[np.float64]
 KINDS = ("real", "generated", "mix", "ordered", "reversed", "filtered", "filters", "detector")
+Role = Literal["real", "plain", "mitigation", "control", "bound"]
 DETECTOR = "human_likeness"
+ORACLE = "oracle"
 ALIGNED = 0.5
 """share of either side that must have its item on the other for items to be taken as shared unasked"""
 FEWEST = 10
@@ -58,6 +60,19 @@ class Arm:
     def mitigates(self) -> bool:
         """Whether it does something about the gap."""
         return self.kind not in ("real", "generated")
+
+    @property
+    def role(self) -> Role:
+        """What it is in the study: real, plain, control, bound (it knows the truth) or mitigation."""
+        if not self.mitigates:
+            return "real" if self.kind == "real" else "plain"
+        if self.kind == "filters":
+            return "mitigation"
+        name, settings = registry.parse(self.part)
+        if self.kind == "reversed" or (self.kind != "mix" and name == "random"):
+            return "control"
+        scores = [name, *(str(value).partition(":")[0] for value in settings.values())]
+        return "bound" if ORACLE in scores else "mitigation"
 
 
 def parse(spec: str, generators: Sequence[str]) -> Arm:

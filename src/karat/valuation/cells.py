@@ -24,6 +24,8 @@ from karat.training.base import Indices, Predictions, Prepared, Progress, gold_l
 from karat.training.scores import Outcome, Scored
 from karat.training.tallies import Tally
 
+_TOGETHER = ("bleu", "chrf")
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -56,11 +58,18 @@ class Bench:
         """Whether neither seed nor order of the records changes a model."""
         return bool(getattr(self.trainer, "deterministic", False)) and not self.continues
 
+    @property
+    def as_sets(self) -> bool:
+        """Whether the order of the records changes a model by luck alone: the trainer shuffles them."""
+        return self.once or (bool(getattr(self.trainer, "shuffles", False)) and not self.continues)
+
     def cell(self, rows: Indices, cuts: Sequence[int], seed: int) -> Cell:
         """Return the cell that trains on these positions."""
         kept = rows[: cuts[-1]]
+        if self.as_sets:
+            kept = np.sort(kept)
         if self.once:
-            kept, seed = np.sort(kept), 0
+            seed = 0
         digest = hashlib.sha256(kept.astype("<i8").tobytes()).hexdigest()[:24]
         return Cell(kept, tuple(cuts), seed, f"{self.print}|{digest}|{','.join(map(str, cuts))}|{seed}")
 
@@ -73,7 +82,11 @@ def bench(
     gold = gold_labels(pool.take(test), "test") if labelled else []
     classes = sorted(set(gold_labels(pool))) if labelled else []
     plain = all(isinstance(name, str) for name in (*gold, *classes))
-    name = registry.signature(trainer, pool=pool.fingerprint, test=len(test), metric=metric, go=continues)
+    scored = _kept(metric)
+    # Which of the kept scores decides changes no cell, so a study by BLEU and one by chrF share theirs.
+    name = registry.signature(
+        trainer, pool=pool.fingerprint, test=len(test), metric="+".join(scored), go=continues
+    )
     return Bench(
         trainer,
         pool,
@@ -95,20 +108,43 @@ def train(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, list[Scored]]:
-    """Return what the models of each cell say of the test records, by the key of the cell."""
+    """Return what the models of each cell say of the test records, by its key; an error ends all."""
+    said = _run(cells, at, lenient=False, executor=executor, cache=cache, progress=progress)
+    return {key: one for key, one in said.items() if not isinstance(one, grid.Failed)}
+
+
+def attempt(
+    cells: Sequence[Cell],
+    at: Bench,
+    *,
+    executor: Any = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, list[Scored] | grid.Failed]:
+    """Return the same as `train`, and the reason for a cell that failed."""
+    return _run(cells, at, lenient=True, executor=executor, cache=cache, progress=progress)
+
+
+def _run(
+    cells: Sequence[Cell], at: Bench, *, lenient: bool, **how: Any
+) -> dict[str, list[Scored] | grid.Failed]:
     found = grid.run(
         partial(work, at),
         cells,
         key=lambda cell: cell.key,
         weigh=lambda cell: 200.0 + sum(cell.cuts),
-        executor=executor,
-        cache=cache,
         pack=pack,
         unpack=unpack,
-        progress=progress,
+        lenient=lenient,
         name="mitigate",
+        **how,
     )
-    return {cell.key: list(result) for cell, result in zip(cells, found)}  # type: ignore[arg-type]
+    return {cell.key: result for cell, result in zip(cells, found)}
+
+
+def _kept(metric: str) -> tuple[str, ...]:
+    """Return the scores whose statistics are kept: those of written texts that cost nothing together."""
+    return _TOGETHER if metric in _TOGETHER else (metric,)
 
 
 def work(at: Bench, cell: Cell) -> list[Scored]:
@@ -128,7 +164,7 @@ def work(at: Bench, cell: Cell) -> list[Scored]:
         else:
             said = scoring.outcome(answers, metrics=(at.metric,))
             assert isinstance(said, Tally)
-            found.append(Tally({at.metric: said.statistics[at.metric]}))
+            found.append(Tally({name: said.statistics[name] for name in _kept(at.metric)}))
     return found
 
 

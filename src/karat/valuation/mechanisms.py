@@ -5,7 +5,6 @@ Knows no trainer but the one that checks labels, which learns from human records
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +15,15 @@ from numpy.typing import NDArray
 from karat import registry
 from karat.auditing import statistics
 from karat.auditing.stage import audit
-from karat.curation.overlaps import chrf
 from karat.errors import KaratError
 from karat.records import Records
+from karat.training import translation_errors
 from karat.training.base import gold_labels, kind_of
 
 Flags = NDArray[np.bool_]
 DIVERSITY = ("mattr", "distinct_n")
-UNLIKE = 20.0
-"""sentence chrF to the human text of the same source below which a translation counts as another one"""
-LONGER = 2.0
-"""times the usual ratio of lengths beyond which a translation is too long or too short"""
 MOST = 2_000
 """records of an arm that are looked at"""
-_NUMBERS = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True)
@@ -106,8 +100,8 @@ def _two_shares(one: Flags, other: Flags) -> float:
 def _checker(real: Records, held: Records | None, seed: int) -> Any:
     """Return what flags wrong records by kind of error; None where nothing can tell."""
     if real.datatype == "translation":
-        ratio = float(np.median([_ratio(row) for row in real]))
-        return lambda records: translation_errors(records, ratio)
+        usual = _translations(real)
+        return lambda records: _translation_errors(records, usual)
     if kind_of(real) != "labels" or real.datatype == "preference" or held is None or not len(held):
         return None
     labels = gold_labels(held)
@@ -122,43 +116,15 @@ def _checker(real: Records, held: Records | None, seed: int) -> Any:
     return disagrees
 
 
-def translation_errors(records: Records, ratio: float) -> dict[str, Flags]:
-    """Flag translations that copy the source, lose a number, are far too long or short, loop, or differ.
-
-    ratio: the usual length of a target in characters over that of its source. `unlike_reference` needs the
-    field `reference`, the human translation of the same source.
-    """
-    rows = list(records)
-    found = {
-        "copied_source": [_copied(row) for row in rows],
-        "number_mismatch": [_numbers(row["source"]) != _numbers(row["target"]) for row in rows],
-        "odd_length": [not 1 / LONGER <= _ratio(row) / ratio <= LONGER for row in rows],
-        "loop": [loops(str(row["target"]).split()) for row in rows],
-    }
-    if records.has("reference") and all(row["reference"] is not None for row in rows):
-        found["unlike_reference"] = [chrf(row["target"], row["reference"]) < UNLIKE for row in rows]
-    return {name: np.array(flags, np.bool_) for name, flags in found.items()}
+def _translations(records: Records) -> tuple[list[str], list[str]]:
+    """Return what was translated and what was written for it."""
+    sources, targets = ([str(text) for text in records.column(name)] for name in ("source", "target"))
+    return sources, targets
 
 
-def loops(words: Sequence[str], times: int = 3) -> bool:
-    """Tell whether some words stand `times` times in a row, one to four of them together."""
-    for length in range(1, 5):
-        run = 0
-        for at in range(length, len(words)):
-            run = run + 1 if words[at] == words[at - length] else 0
-            if run >= (times - 1) * length:
-                return True
-    return False
-
-
-def _copied(row: Mapping[str, Any]) -> bool:
-    source, target = str(row["source"]).casefold().split(), str(row["target"]).casefold().split()
-    return len(source) > 2 and source == target
-
-
-def _numbers(text: Any) -> list[str]:
-    return sorted(re.sub(r"[.,]", "", number) for number in _NUMBERS.findall(str(text)))
-
-
-def _ratio(row: Mapping[str, Any]) -> float:
-    return (1 + len(str(row["target"]))) / (1 + len(str(row["source"])))
+def _translation_errors(records: Records, usual: tuple[Sequence[str], Sequence[str]]) -> Mapping[str, Flags]:
+    """Flag wrong translations; those unlike the human one are known where `reference` holds it."""
+    references = None
+    if records.has("reference") and None not in records.column("reference"):
+        references = [str(text) for text in records.column("reference")]
+    return translation_errors.checked(*_translations(records), references=references, usual=usual)

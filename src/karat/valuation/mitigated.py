@@ -14,9 +14,6 @@ from karat.valuation.equivalence import Equivalence
 from karat.valuation.gaps import Point
 from karat.valuation.mechanisms import Figure
 
-CONTROLS = ("real", "generated", "reversed")
-"""kinds of arms that are no mitigation"""
-
 
 @dataclass(frozen=True)
 class ArmFound:
@@ -46,6 +43,8 @@ class ArmFound:
     figures: Mapping[str, float] = field(default_factory=dict)
     mechanisms: tuple[Figure, ...] = ()
     verdict: str = ""
+    role: str = "mitigation"
+    """real, plain, mitigation, control (a random or a reversed order) or bound (it knows the truth)"""
 
     @property
     def score(self) -> float:
@@ -57,6 +56,7 @@ class ArmFound:
         return {
             "name": self.name,
             "kind": self.kind,
+            "role": self.role,
             "records": self.records,
             "curve": [list(point) for point in self.curve],
             "plain": self.plain,
@@ -232,16 +232,30 @@ def advise(arms: Sequence[ArmFound], fractions: Sequence[Compared], metric: str)
         parts.append(f"Plain synthetic data beats real data by {-gap.difference:.3f} {metric} (area).")
     else:
         parts.append(f"Real and plain synthetic data are not told apart ({_difference(gap)} {metric}, area).")
-    tried = [one for one in arms if one.area is not None and one.kind not in CONTROLS]
-    helped = [one for one in tried if one.area is not None and one.area.verdict == "better"]
+    tried, helped = _tried(arms)
     if helped:
         best = max(helped, key=lambda one: one.area.difference if one.area else 0.0)
         share = "" if best.closure.value is None else f", which closes {_share(best.closure)} of the gap"
         parts.append(f"Best of {len(tried)} tried: {best.name} ({_difference(best.area)}{share}).")  # type: ignore[arg-type]
     elif tried:
         parts.append(f"None of the {len(tried)} mitigations tried is shown to help.")
-    parts.append(_fraction(arms, fractions))
+    parts += [_bound(arms), _fraction(arms, fractions)]
     return " ".join(part for part in parts if part)
+
+
+def _tried(arms: Sequence[ArmFound]) -> tuple[list[ArmFound], list[ArmFound]]:
+    """Return the mitigations that were tried and those of them that help; no controls and no bounds."""
+    tried = [one for one in arms if one.area is not None and one.role == "mitigation"]
+    return tried, [one for one in tried if one.area is not None and one.area.verdict == "better"]
+
+
+def _bound(arms: Sequence[ArmFound]) -> str:
+    """Say what is the most that an order or a choice could gain, where one was tried that knows the truth."""
+    known = [one for one in arms if one.area is not None and one.role == "bound"]
+    if not known:
+        return ""
+    best = max(known, key=lambda one: one.area.difference if one.area else 0.0)
+    return f"With the truth known, {best.name} gains {_difference(best.area)}."  # type: ignore[arg-type]
 
 
 def _fraction(arms: Sequence[ArmFound], fractions: Sequence[Compared]) -> str:
@@ -256,15 +270,16 @@ def _fraction(arms: Sequence[ArmFound], fractions: Sequence[Compared]) -> str:
 
 
 def _section(found: Mitigated) -> Section:
-    tried = [one for one in found.arms if one.area is not None and one.kind not in ("real", "generated")]
-    helped = [one for one in tried if one.area is not None and one.area.verdict == "better"]
+    tried, helped = _tried(found.arms)
     level: Level = "good" if helped else "warning"
-    headline = Headline(
-        f"{len(helped)} of {len(tried)}",
-        "mitigations are shown to help",
-        f"{found.metric} by {found.trainer.partition(':')[0]}, {found.seeds} seeds, against {found.plain}",
-        level,
+    detail = (
+        f"{found.metric} by {found.trainer.partition(':')[0]}, {found.seeds} seeds, against {found.plain}"
     )
+    headline = Headline(f"{len(helped)} of {len(tried)}", "mitigations are shown to help", detail, level)
+    if not tried:
+        gap = found.arm("real").area
+        value = "none" if gap is None else f"{gap.difference:+.3f}"
+        headline = Headline(value, "from plain synthetic to real data", detail, "info")
     blocks: list[Block] = [headline, Note(found.advice, level), _chart(found), _table(found)]
     blocks += [
         Note(f"{one.name}: {one.verdict}", "good" if one in helped else "info")
@@ -307,6 +322,7 @@ def _chart(found: Mitigated) -> Chart:
 def _table(found: Mitigated) -> Table:
     columns = (
         Column("arm", "arm"),
+        Column("role", "role", help="controls and bounds are no mitigations: a bound knows the truth"),
         Column("records", "records", "number"),
         Column("score", found.metric, "number", "with all its records"),
         Column("interval", "95 % interval", "interval"),
@@ -327,6 +343,7 @@ def _table(found: Mitigated) -> Table:
         rows.append(
             {
                 "arm": one.name,
+                "role": one.role,
                 "records": one.records,
                 "score": score,
                 "interval": [low, high],

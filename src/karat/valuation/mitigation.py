@@ -14,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from karat import registry
-from karat.errors import BadSetting
+from karat.errors import BadSetting, KaratError
 from karat.records import Records
 from karat.training import scores as scoring
 from karat.training.base import Indices, Progress, Written, gold_labels, inputs, kind_of
+from karat.training.grid import Failed
 from karat.training.leakage import Leakage, guard
 from karat.training.rating import most_common
 from karat.training.scores import Scored
@@ -107,7 +108,8 @@ def mitigate(
     at = cells.bench(
         maker, arming.plain_fields(pool.records), pool.test, metric, continues=mode == "continue"
     )
-    models = _models(built, increments, budget, at, executor=executor, cache=cache, progress=progress)
+    models, lost = _models(built, increments, budget, at, executor=executor, cache=cache, progress=progress)
+    built = _without(built, lost, _plains(built, plain))
     gaps = Gaps(metric, models, _plains(built, plain), inputs(test), TRIALS[budget], seed, scale)
     gaps = replace(gaps, plain=_best_singles(gaps, built, plain))
     told = mechanisms.figures(
@@ -136,7 +138,7 @@ def mitigate(
         steps=steps,
         fractions=fractions,
         advice=advise(found, fractions, metric),
-        warnings=tuple(_warnings(human_leaks, leaks, known, built, len(test), seeds)),
+        warnings=tuple(_warnings(human_leaks, leaks, known, built, lost, len(test), seeds)),
         notes=(*pool.notes, *_notes(mode, scale, drop, at.once, len(pool.held))),
     )
 
@@ -281,20 +283,38 @@ def _models(
     executor: Any,
     cache: Path | None,
     progress: Progress | None,
-) -> dict[str, dict[int, list[Scored]]]:
-    """Train all models and return what they said: arm -> size -> one a seed."""
+) -> tuple[dict[str, dict[int, list[Scored]]], dict[str, str]]:
+    """Train all models and return what they said, arm -> size -> one a seed, and why arms have none."""
     sizes = sizes_of(built, increments, budget)
     plan: list[tuple[str, tuple[int, ...], cells.Cell]] = []
     for name, one in built.items():
         for seed, order in enumerate(one.orders):
             runs = [sizes[name]] if at.continues else [(n,) for n in sizes[name]]
             plan += [(name, run, at.cell(order, run, seed)) for run in runs]
-    said = cells.train([cell for _, _, cell in plan], at, executor=executor, cache=cache, progress=progress)
+    said = cells.attempt([cell for _, _, cell in plan], at, executor=executor, cache=cache, progress=progress)
+    lost: dict[str, str] = {}
     found: dict[str, dict[int, list[Scored]]] = {name: {} for name in built}
     for name, run, cell in plan:
-        for n, one_said in zip(run, said[cell.key]):
+        answers = said[cell.key]
+        if isinstance(answers, Failed):
+            lost.setdefault(name, answers.reason)
+            continue
+        for n, one_said in zip(run, answers):
             found[name].setdefault(n, []).append(one_said)
-    return found
+    return {name: sizes for name, sizes in found.items() if name not in lost}, lost
+
+
+def _without(
+    built: Mapping[str, Built], lost: Mapping[str, str], plains: Mapping[str, str]
+) -> dict[str, Built]:
+    """Return the arms that all their trainings are there for.
+
+    Raises KaratError where those that others are held against are not.
+    """
+    for name in dict.fromkeys([REAL, *plains.values()]):
+        if name in lost:
+            raise KaratError(f"arm {name!r} failed, and others are held against it: {lost[name]}")
+    return {name: one for name, one in built.items() if name not in lost}
 
 
 def _read(
@@ -318,6 +338,7 @@ def _read(
         arm = ArmFound(
             name=name,
             kind=one.arm.kind,
+            role=one.arm.role,
             records=gaps.end(name),
             curve=gaps.curve(name),
             plain=gaps.plain[name],
@@ -394,7 +415,13 @@ def _signature(maker: Any, metric: str, mode: str, scale: str, seeds: int, seed:
 
 
 def _warnings(
-    human: Leakage, synthetic: Leakage, known: Seen, built: Mapping[str, Built], tested: int, seeds: int
+    human: Leakage,
+    synthetic: Leakage,
+    known: Seen,
+    built: Mapping[str, Built],
+    lost: Mapping[str, str],
+    tested: int,
+    seeds: int,
 ) -> list[Warned]:
     found = []
     for leak, name in ((human, "human"), (synthetic, "synthetic")):
@@ -413,8 +440,9 @@ def _warnings(
         )
         found.append(Warned("generator_saw_human", message))
     for name, one in built.items():
-        if one.informative is False and registry.parse(one.arm.part)[0] != "random":
+        if one.informative is False and one.arm.role != "control":
             found.append(Warned("no_information_ordering", f"{name}: {one.note}"))
+    found += [Warned("arm_failed", f"{name} is left out: {reason}") for name, reason in lost.items()]
     if tested < 200 or seeds < 3:
         message = (
             f"{tested:,} test records and {seeds} seeds; at least 200 and 3 are needed for a fair interval"

@@ -85,6 +85,7 @@ class Seq2seq:
 
     types: ClassVar[tuple[str, ...]] = ("translation", "instruction")
     continues: ClassVar[bool] = True
+    shuffles: ClassVar[bool] = True
 
     preset: Literal["mini", "small", "base", "paper"] = "small"
     layers: int = 0
