@@ -1,4 +1,4 @@
-"""Writes commands.md and parts.md from the program itself; a test checks that they are up to date."""
+"""Writes the pages of commands, parts and metrics from the program itself; a test checks them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from karat import registry
 from karat.auditing.base import form_of
 from karat.cli import COMMANDS, OTHERS, facts
 from karat.cli_flags import build
+from karat.training.stage import LABELLED
 
 HERE = Path(__file__).parent
-PAGES = {"recipes": "how prompts are made", "providers": "what answers"}
+PAGES = {
+    "recipes": "how prompts are made",
+    "providers": "what answers",
+    "filters": "which records go",
+    "orderings": "which records come first",
+    "mixtures": "how much of what",
+    "trainers": "what is trained on records",
+}
+GUIDES = {"recipes": "generating", "providers": "generating"}
+"""shelf -> the page on how its parts work together, where it is not valuing"""
 NOTE = "<!-- Written by docs/write.py; do not edit. -->"
 
 
@@ -82,7 +92,8 @@ def metric_page(name: str) -> Iterator[str]:
 def shelf_page(shelf: str) -> Iterator[str]:
     """Yield the lines of the page of a shelf: what `karat show` says of each of its parts."""
     yield from (NOTE, f"# {shelf.capitalize()}: {PAGES[shelf]}", "")
-    yield "How they work together: [generating.md](generating.md)."
+    guide = GUIDES.get(shelf, "valuing")
+    yield f"How they work together: [{guide}.md]({guide}.md)."
     for name in registry.names(shelf):
         found = registry.describe(shelf, name)
         yield from ("", f"## {name}", "", found.text, "")
@@ -94,6 +105,8 @@ def shelf_page(shelf: str) -> Iterator[str]:
                 default = "(needed)" if setting.required else said
                 yield f"| `{setting.name}` | {kind} | {default} |"
         told = facts(registry.find(shelf, name))
+        if shelf == "trainers":  # what it makes is a model, of such records
+            told["trains on"] = told.pop("makes", f"{' or '.join(LABELLED)} records, with labels")
         if told:
             yield from ("", *(f"- {fact}: {said.rstrip('.')}" for fact, said in told.items()))
 

@@ -32,10 +32,15 @@ PAGES = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/commands.md",
+    "docs/filters.md",
     "docs/generating.md",
+    "docs/mixtures.md",
+    "docs/orderings.md",
     "docs/parts.md",
     "docs/providers.md",
     "docs/recipes.md",
+    "docs/trainers.md",
+    "docs/valuing.md",
     "docs/warnings.md",
 ]
 
@@ -198,6 +203,32 @@ def test_the_blocks_about_generating_run(
     assert (tmp_path / "pilot/report.html").stat().st_size > 10_000
 
 
+def test_the_blocks_about_valuing_run(tmp_path: Path) -> None:
+    """Every block of docs/valuing.md runs, and finds what is known of the set that the page makes."""
+    printed = [run_block(kind, text, tmp_path) for kind, text in blocks("docs/valuing.md")]
+    valued = json.loads((tmp_path / "value/result.json").read_text("utf-8"))
+    low, high = valued["equivalence"]["interval"]
+    assert 0 < low < high < 800
+    verdicts = {row["human"]: row["verdict"] for row in valued["marginal"]}
+    assert ("helps", "hurts") == (verdicts[0], verdicts[800])
+    assert "no" == valued["generator_saw_human"]
+    lines = [line for text in printed for line in text.splitlines() if line.startswith(("narrow ", "noisy "))]
+    told = dict(line.split(maxsplit=1) for line in lines)
+    assert told["noisy"].startswith("None (0.0") and told["noisy"].endswith("hurts")
+    assert 0 < int(told["narrow"].split()[0]) < 400
+    crossed = json.loads((tmp_path / "crossed/result.json").read_text("utf-8"))["table"]
+    table = {(cell["trained_on"], cell["tested_on"]): cell["value"] for cell in crossed}
+    assert table["narrow", "narrow"] > 0.9 > table["human", "human"] > table["narrow", "human"]
+    arms = json.loads((tmp_path / "mitigated/result.json").read_text("utf-8"))["arms"]
+    better = {arm["name"] for arm in arms if arm["area"] and arm["area"]["verdict"] == "better"}
+    assert "ordered:agreement" in better and "ordered:random" not in better
+    assert {"detector"} <= {arm["name"] for arm in arms if arm["order"]["informative"] is False}
+    wrong = [row["label"] != row["gold"] for row in read(tmp_path / "kept.jsonl")]
+    assert sum(wrong) < 0.1 * len(wrong) == 40  # 0.25 of all
+    saw = {tuple(row["lineage"]["generator_saw"]) for row in read(tmp_path / "written.jsonl")}
+    assert {(karat.read(tmp_path / "human.jsonl").fingerprint,)} == saw
+
+
 def test_the_constraints_on_the_page_about_generating_are_of_an_example() -> None:
     """The tables that the page shows are read in a task file that has the attributes they speak of."""
     (shown,) = (text for kind, text in blocks("docs/generating.md") if kind == "toml")
@@ -260,9 +291,12 @@ def test_every_warning_is_explained() -> None:
     """Each code that karat warns with stands on the page of warnings, and the page names no other."""
     source = "\n".join(path.read_text("utf-8") for path in (ROOT / "src").rglob("*.py"))
     used = set(re.findall(r"\b(?:Warned|Found)\(\s*\"([a-z_]+)\"", source))
+    used |= set(re.findall(r"\bfound\.(?:append|insert)\((?:0, )?\(\s*\"([a-z_]+)\"", source))
+    used |= set(re.findall(r"^CODE = \"([a-z_]+)\"", source, re.M))
     told = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "warnings.md").read_text("utf-8"), re.M))
     assert used <= told, f"not explained: {used - told}"
-    unused = {code for code in told - used if f'"{code}"' not in source}
+    begun = tuple(re.findall(r"\bWarned\(\s*f\"([a-z_]+_)\{", source))  # a code whose end is put in
+    unused = {code for code in told - used if f'"{code}"' not in source and not code.startswith(begun)}
     assert set() == unused, f"nobody warns of: {unused}"
 
 
@@ -274,7 +308,7 @@ def test_links_lead_somewhere(page: str) -> None:
         assert "://" in target or (ROOT / page).parent.joinpath(target).exists(), target
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/generating.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/generating.md", "docs/valuing.md"])
 def test_flags_on_the_pages_are_flags(page: str) -> None:
     """Every flag that stands behind karat on a page is one of the program's."""
     known = set(re.findall(r"--[a-z][a-z-]*", (ROOT / "docs" / "commands.md").read_text("utf-8")))
@@ -287,7 +321,7 @@ def test_commands_in_the_readme_are_commands() -> None:
     from karat.cli import COMMANDS, OTHERS
 
     for page in PAGES:
-        named = set(re.findall(r"`karat ([a-z]+)", (ROOT / page).read_text("utf-8")))
+        named = set(re.findall(r"`karat ([a-z]+(?:-[a-z]+)*)", (ROOT / page).read_text("utf-8")))
         assert named <= {*COMMANDS, *OTHERS}, page
 
 
