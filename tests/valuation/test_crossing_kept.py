@@ -93,3 +93,21 @@ def test_f1_of_all_labels_at_once_is_that_of_each() -> None:
         hits = weights @ ((found.gold == at) & (found.predicted == at))
         both = weights @ (found.gold == at) + weights @ (found.predicted == at)
         assert f1[:, at] == pytest.approx(2 * hits / both, rel=1e-5)
+
+
+def test_the_interval_of_a_gap_is_that_of_the_difference() -> None:
+    """Two models that say the same of each test record have no gap in any draw, though both scores vary."""
+    plan = Plan(make_sides(_texts(60, 1), _texts(60, 2)), 20, 1, 0.3, 4)
+
+    def answers(side: int) -> Predictions:
+        rows = plan.test(side, 0)
+        chances = np.random.default_rng(side).random((len(rows), 1))
+        ids = tuple(plan.sides.pool.take(rows).ids)
+        return Predictions(ids, ("a", "b"), np.hstack([chances, 1 - chances]))
+
+    said = {cell: (answers(0), answers(1)) for cell in plan.cells()}
+    study = Study(plan, "labels", "accuracy", said, 200)
+    low, high = study.cell(0, 0).interval
+    assert high - low > 0.1
+    (gap,) = study.gaps()
+    assert (0.0, (0.0, 0.0), 1.0) == (gap.value, gap.interval, gap.p)

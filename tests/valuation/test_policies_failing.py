@@ -26,3 +26,14 @@ def test_a_part_that_these_records_do_not_have_is_a_policy_that_failed() -> None
     records = ROWS.with_column(ROW, list(range(40)))
     found = apply(Recipe((), "confidence:field=sure"), records, ROWS)
     assert isinstance(found, KaratError) and not isinstance(found, UnknownPart)
+
+
+def test_what_could_not_be_run_is_told_wherever_the_search_is_shown() -> None:
+    """In text, report and JSON, with its reason."""
+    test = from_rows([{"text": f"wave or bark {i}", "label": "ab"[i % 2]} for i in range(10)])
+    spec = "confidence:field=sure"
+    found = auto_curate(ROWS, ROWS, test, orders=(spec,), budget="small", seeds=1)
+    assert found.failed
+    (section,) = found.__report__()
+    for shown in (str(found), repr(section.blocks), repr(found.to_json())):
+        assert spec in shown and "no field 'sure'" in shown

@@ -151,6 +151,7 @@ class AutoCurated:
             lines.append(f"  {row.name:<18} {row.value:.3f} [{low:.3f}, {high:.3f}]")
         if self.command:
             lines.append(self.command)
+        lines += [f"could not be run: {flags}: {reason}" for flags, reason in self.failed]
         return "\n".join([*lines, *(f"warning {code}: {message}" for code, message in self.warnings)])
 
     def __report__(self) -> tuple[Section, ...]:
@@ -190,6 +191,7 @@ class AutoCurated:
                 note="Bars: one standard error over folds.",
             )
         )
+        blocks += [Note(f"Could not be run: {flags}: {reason}", "warning") for flags, reason in self.failed]
         blocks += [Note(message, "warning") for _, message in self.warnings]
         return (Section("The curation that helps most", tuple(blocks), id="auto"),)
 
