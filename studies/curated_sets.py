@@ -13,7 +13,8 @@ test). The same parts as studies/wvg_tendim.py, one table each.
 Found with `linear`, 2,000 records a side, five seeds (two cores, shared; 8 to 140 s a stage; macro-F1):
 
 - supergen 0.568 [0.534, 0.603], worth 93 human snippets [30, 237]; it hurts beside 2,000 of them
-  (-0.017 [-0.035, 0]). fewgen 0.698 [0.667, 0.731], worth 584 [245, 1,293]; beside 2,000 no gain can be shown.
+  (-0.017 [-0.035, 0]). fewgen 0.698 [0.667, 0.731], worth 584 [245, 1,293]; beside 2,000 it adds nothing that
+  can be shown.
 - gap of human less synthetic with all records: supergen 0.214, fewgen 0.084.
 
 Negative: no mitigation closes any of either gap that can be shown. On supergen ordering by `agreement` does
