@@ -516,7 +516,7 @@ def _told(gap: Any) -> str:
     if gap is None:
         return "-"
     low, high = gap.interval
-    return f"{gap.difference:+.2f} [{low:+.2f}, {high:+.2f}] p {_p(gap.p_holm)}"
+    return f"{gap.difference:+.2f} [{low:+.2f}, {high:+.2f}], p {_p(gap.p_holm)}, {gap.verdict}"
 
 
 def _fraction(name: str, found: Mitigated) -> Held:

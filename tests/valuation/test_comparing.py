@@ -211,6 +211,20 @@ def test_holm_is_over_comparisons_of_a_kind() -> None:
     assert ["better", "better", "not told apart"] == [one.verdict for one in found]
 
 
+def test_the_same_models_under_other_names_are_no_further_test() -> None:
+    """Two tests are corrected for, though one of them has two names and an arm is held against itself."""
+    made = [
+        comparing.Compared("all", name, "real", None, difference, (low, low + 0.1), p)
+        for name, difference, low, p in (
+            ("x", -0.1, -0.15, 0.01),
+            ("x ordered", -0.1, -0.15, 0.01),
+            ("y", -0.2, -0.25, 0.03),
+        )
+    ]
+    made.append(comparing.Compared("all", "real again", "real", None, 0.0, (0.0, 0.0), 1.0))
+    assert [0.02, 0.02, 0.03, 1.0] == pytest.approx([one.p_holm for one in comparing.corrected(made)])
+
+
 def test_luck_of_the_order_is_no_effect() -> None:
     """Models that differ by the luck of their seed are told apart record by record, but not over seeds."""
     gaps = np.array([0.06, -0.02, 0.05, -0.03, 0.04])

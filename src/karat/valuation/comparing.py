@@ -223,9 +223,21 @@ def area_weights(sizes: Sequence[int], scale: Scale = "linear") -> Floats:
 
 
 def corrected(found: Sequence[Compared]) -> tuple[Compared, ...]:
-    """Return comparisons of one kind with Holm's correction over them."""
-    adjusted = statistics.holm([one.p_both for one in found])
-    return tuple(replace(one, p_holm=p) for one, p in zip(found, adjusted))
+    """Return comparisons of one kind with Holm's correction over them.
+
+    Arms of one set share their models: the same comparison under another name is no further test, and models
+    held against themselves are none.
+    """
+    keys = [(one.difference, one.interval, one.p, one.p_seeds) for one in found]
+    tests = {key: one.p_both for key, one in zip(keys, found)}
+    for key, one in zip(keys, found):
+        if one.difference == 0 and one.interval == (0.0, 0.0):
+            tests[key] = None
+    adjusted = dict(zip(tests, statistics.holm(list(tests.values()))))
+    return tuple(
+        replace(one, p_holm=one.p_both if adjusted[key] is None else adjusted[key])
+        for key, one in zip(keys, found)
+    )
 
 
 def closure(
