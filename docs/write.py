@@ -105,8 +105,8 @@ def shelf_page(shelf: str) -> Iterator[str]:
                 default = "(needed)" if setting.required else said
                 yield f"| `{setting.name}` | {kind} | {default} |"
         told = facts(registry.find(shelf, name))
-        if shelf == "trainers":  # what it makes is a model, of such records
-            told["trains on"] = told.pop("makes", f"{' or '.join(LABELLED)} records, with labels")
+        if shelf == "trainers":  # without types of its own it takes labelled texts
+            told.setdefault("trains on", f"{' or '.join(LABELLED)} records, with labels")
         if told:
             yield from ("", *(f"- {fact}: {said.rstrip('.')}" for fact, said in told.items()))
 

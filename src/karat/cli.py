@@ -267,11 +267,12 @@ def show_part(
 
 
 def facts(part: type[Any]) -> dict[str, str]:
-    """What a part says of itself besides its docstring: source, cost, when it misleads, what it makes."""
+    """What a part says of itself besides its docstring: source, cost, when it misleads, what it makes or takes."""
     names = {"family": "family", "higher": "higher", "misleads": "misleads", "cost": "cost", "source": "from"}
     found = {shown: getattr(part, name, "") for name, shown in names.items()}
     if isinstance(types := getattr(part, "types", ()), tuple) and types:
-        found["makes"] = f"{' or '.join(types)} records"
+        verb = "trains on" if hasattr(part, "fit") else "makes"
+        found[verb] = f"{' or '.join(types)} records"
     if isinstance(needs := getattr(part, "needs", ()), frozenset) and needs:
         found["needs"] = " and ".join(f"--{need}" for need in sorted(needs))
     return {shown: said for shown, said in found.items() if isinstance(said, str) and said}
