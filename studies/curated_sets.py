@@ -31,6 +31,7 @@ import time
 from pathlib import Path
 
 import figures as show
+import numpy as np
 
 import karat
 from karat.records import Records
@@ -85,7 +86,7 @@ def sides(folder: Path, name: str) -> tuple[Records, Records, Records]:
         fields = {"label": "topic"}
         human = karat.read(source, where=["origin=human"], fields=fields)
         synthetic = karat.read(source, where=["origin=llm"], fields=fields)
-        mixed = human.sample(len(human))
+        mixed = human.take(np.random.default_rng(0).permutation(len(human)))
         fifth = len(mixed) // 5
         test, human = mixed.slice(0, fifth), mixed.slice(fifth, len(mixed) - fifth)
         return synthetic.with_lineage(source="synthetic", generator="a language model"), human, test
