@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from karat import records
+from karat.blocks import Chart
 from karat.errors import BadSetting, InputError, KaratError, LeakageError, NotEnoughData, UnknownPart
 from karat.executors.local import Local
 from karat.records import Records
@@ -228,6 +229,9 @@ def test_json_words_and_report(study: Mitigated) -> None:
     assert all(one.name in str(study) for one in study.arms)
     (section,) = study.__report__()
     kinds = [type(block).__name__ for block in section.blocks]
+    (chart,) = [block for block in section.blocks if isinstance(block, Chart)]
+    drawn = {row["series"] for row in chart.rows}
+    assert 5 == len(drawn) and {"real", "generated"} <= drawn
     assert "Chart" in kinds and kinds.count("Table") >= 3
     assert "Real data beats plain synthetic data" in study.advice
     assert study.worst(1)[0].versus_real.difference <= study.worst(2)[1].versus_real.difference  # type: ignore[union-attr]

@@ -14,6 +14,9 @@ from karat.valuation.equivalence import Equivalence
 from karat.valuation.gaps import Point
 from karat.valuation.mechanisms import Figure
 
+SERIES = 5
+"""curves of a chart that can be told apart"""
+
 
 @dataclass(frozen=True)
 class ArmFound:
@@ -296,13 +299,25 @@ def _section(found: Mitigated) -> Section:
     return Section("Whether the gap can be closed", tuple(blocks), id="mitigate")
 
 
+def _drawn(found: Mitigated) -> list[ArmFound]:
+    """Return the arms of the chart: real, plain, the best bound, and the mitigations that gain most."""
+    whole = [one for one in found.arms if one.area is not None or one.name == found.plain]
+    gained = sorted(whole, key=lambda one: -one.area.difference if one.area else 0.0)
+    first = [one for one in whole if one.name in ("real", found.plain)]
+    bounds = [one for one in gained if one.role == "bound"][:1]
+    rest = [one for role in ("mitigation", "plain", "control") for one in gained if one.role == role]
+    chosen = [*first, *bounds, *(one for one in rest if one not in first)][:SERIES]
+    return [one for one in found.arms if one in chosen]
+
+
 def _chart(found: Mitigated) -> Chart:
+    drawn = _drawn(found)
     rows = [
         {"series": one.name, "records": n, "score": score, "low": low, "high": high}
-        for one in found.arms
-        if "@" not in one.name or one.kind != "real"
+        for one in drawn
         for n, score, low, high in one.curve
     ]
+    others = sum(one.area is not None for one in found.arms if one not in drawn)
     return Chart(
         "line",
         tuple(rows),
@@ -314,7 +329,8 @@ def _chart(found: Mitigated) -> Chart:
         title="How good a model gets, arm by arm",
         x_title="training records",
         y_title=found.metric,
-        note="Bands: 95 %, over test records and seeds.",
+        note="Bands: 95 %, over test records and seeds."
+        + (f" {others} other arms stand in the table; those drawn gain most." if others else ""),
         lines=() if found.chance is None else (Line(found.chance, "chance"),),
     )
 
