@@ -15,7 +15,7 @@ import pytest
 
 from karat import blocks
 from karat.errors import BadSetting, InputError
-from karat.reporting import charts, report, stage, tables
+from karat.reporting import charts, marks, report, stage, tables
 
 sys.path.insert(0, str(Path(__file__).parent))
 import report_stories as stories
@@ -164,6 +164,14 @@ def test_a_series_keeps_its_colour_on_the_whole_page() -> None:
     assert [3, 1, 0, 3, 4] == [
         palette.place(name) for name in ("full", "synthetic", "human", "full", "expanding")
     ]
+
+
+def test_the_last_label_of_a_logarithmic_axis_touches_no_other() -> None:
+    """The label of the last value ends there, so that the one before it needs more room than others."""
+    sizes = [10, 30, 100, 300, 1000, 1223, 1500, 2447, 3000]
+    rows = tuple({"x": size, "y": 0.5} for size in sizes)
+    shown = marks._x_axis(blocks.Chart("line", rows, "x", "y", log_x=True), rows)["axis"]["values"]
+    assert [10, 30, 100, 300, 1000, 3000] == shown
 
 
 HOSTILE_CHARTS = [

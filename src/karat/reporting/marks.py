@@ -106,11 +106,12 @@ def _x_axis(chart: blocks.Chart, rows: Sequence[Mapping[str, Any]]) -> Spec:
 
 
 def _thinned(values: list[float], room: float = 0.13) -> list[float]:
-    """Return those of the sorted values whose labels do not touch on a logarithmic axis, the ends kept."""
+    """Return those of the sorted values whose labels do not touch on a logarithmic axis, and the last."""
     span = math.log(values[-1] / values[0]) or 1.0
     kept = [values[-1]]
     for value in reversed(values[:-1]):
-        if math.log(kept[-1] / value) / span >= room:
+        # the label of the last one ends at its value, those of others have their middle there
+        if math.log(kept[-1] / value) / span >= (room if len(kept) > 1 else 1.4 * room):
             kept.append(value)
     return kept[::-1]
 
