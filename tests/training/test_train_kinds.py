@@ -205,6 +205,10 @@ def test_texts(tmp_path: Path) -> None:
     hypotheses, references = ([p.predicted for p in found.predictions], test.column("target"))
     assert sacrebleu.corpus_bleu(hypotheses, [references]).score == pytest.approx(scores["bleu"]["value"])
     assert "tok:13a" in scores["bleu"]["signature"]
+    shown = next(block for block in found.__report__()[0].blocks if isinstance(block, Examples)).rows[0]
+    missed = found.worst(1)[0]
+    told = f"the model says {missed.predicted!r}; the reference says {missed.gold!r}"
+    assert ("", told) == (shown.label, shown.reason)  # a translation has no label
     kept(found, tmp_path / "m", test, "chrf")
 
 

@@ -166,7 +166,7 @@ class Trained:
             if weighed:
                 kind, title = "unlikely", "What the model finds least likely"
             rows = tuple(
-                Example(kind, p.text, label=p.gold, id=p.id, reason=_mistake(p, self.kind)) for p in mistakes
+                Example(kind, p.text, _shown(p, self.kind), p.id, _mistake(p, self.kind)) for p in mistakes
             )
             blocks.append(Examples(rows, title, "Often the records are wrong."))
         return (Section(f"A model trained on {self.trained_on:,} records", tuple(blocks), id="train"),)
@@ -400,9 +400,15 @@ def _labelled_rows(
     return tuple(rows)
 
 
+def _shown(found: Predicted, kind: Kind) -> str:
+    return "" if kind == "texts" else found.gold
+
+
 def _mistake(found: Predicted, kind: Kind) -> str:
     if kind == "likelihoods":
         return f"{found.gold_probability:.3g} a token"
+    if kind == "texts":
+        return f"the model says {found.predicted!r}; the reference says {found.gold!r}"
     if found.probability is None:
         return f"the model says {found.predicted!r}"
     return f"taken for {found.predicted}, {found.probability:.2f}"
