@@ -139,6 +139,23 @@ def test_a_useless_set_gets_no_number_either() -> None:
     assert all("helps" != row.verdict for row in found.marginal if row.human)
 
 
+def test_where_nothing_is_learnt_nothing_is_said() -> None:
+    """All labels are of the next class, so that every model is worse than the commonest label of TEST."""
+    test = records.from_rows([*TEST, *({"text": f"t0 more {i}", "label": "a"} for i in range(600))])
+    turned = {"a": "b", "b": "c", "c": "a"}
+
+    def wrong(side: Records) -> Records:
+        return side.with_column("label", [turned[label] for label in side.labels() or []])
+
+    pool, synthetic = wrong(HUMAN), wrong(about(500, seed=3, name="s"))
+    small: dict[str, Any] = {"trainer": Memory(), "metric": "accuracy", "seeds": 3, "budget": "small"}
+    found = karat.value(synthetic, pool, test, **small)
+    assert found.chance >= max(point[1] for point in (*found.curves.human, *found.curves.synthetic))
+    said = "No set of records, human or synthetic, gave a model that is better than chance"
+    assert found.advice.startswith(said)
+    assert not karat.value(synthetic, HUMAN, TEST, **small).advice.startswith(said)
+
+
 def test_wrong_labels_help_the_poor_and_hurt_the_rich() -> None:
     """Labels right in half of the cases: a gain for few human records, a loss for many, the turn between."""
     poor = about(3000, seed=3, name="s", right=0.2, topics=300)

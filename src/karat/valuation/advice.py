@@ -55,8 +55,18 @@ def gain_sentence(gains: Sequence[Marginal], turn: float | None) -> str:
     return "No gain from adding them to human records can be shown."
 
 
-def advise(found: Equivalence, gains: Sequence[Marginal], turn: float | None, saw: str) -> str:
-    """Return the advice in one sentence: what the set is worth, when to use it, and how sure that is."""
+def advise(
+    found: Equivalence, gains: Sequence[Marginal], turn: float | None, saw: str, *, learned: bool = True
+) -> str:
+    """Return the advice in one sentence: what the set is worth, when to use it, and how sure that is.
+
+    learned: whether any set of records gave a better model than none does.
+    """
+    if not learned:
+        return (
+            "No set of records, human or synthetic, gave a model that is better than chance, so that nothing "
+            "can be said of their worth; give more records, or a trainer that learns more from them."
+        )
     parts = [worth_sentence(found), _lower(gain_sentence(gains, turn))]
     if saw == "yes":
         parts.append(

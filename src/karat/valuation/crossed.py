@@ -258,7 +258,8 @@ def _sentence(found: CrossTrained, gap: Gap) -> str:
     low, high = gap.interval
     loses = gap.value if found.higher else -gap.value
     ends = (low, high) if found.higher else (-high, -low)
-    verdict = "is no worse or better" if ends[0] <= 0 <= ends[1] else "is worse" if loses > 0 else "is better"
+    unclear = ends[0] <= 0 <= ends[1]
+    verdict = "is not clearly worse or better" if unclear else "is worse" if loses > 0 else "is better"
     said = (
         f"On human test records a model trained on {gap.kind} data {verdict}: {found.metric} {own.value:.3f} "
         f"against {human.value:.3f} with as many human records (difference {low:+.3f} to {high:+.3f})."

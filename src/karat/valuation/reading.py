@@ -64,6 +64,13 @@ class Reading:
         """The score without any record: of a constant answer or of guessing, of the source itself."""
         return float(self.sign * self.none.point[0, 0])
 
+    @property
+    def learned(self) -> bool:
+        """Whether any set of records scores more than none. A loss does not tell: see `equivalence`."""
+        sides = (self.human, self.synthetic, self.mixed)
+        best = max(float(side.point.mean(axis=1).max()) for side in sides)
+        return self.sign < 0 or best > float(self.none.point[0, 0])
+
     def equivalence(self) -> Equivalence:
         """Return what the whole synthetic set is worth, and what parts of it are."""
         rng = np.random.default_rng([self.seed, 0xE9])

@@ -240,7 +240,7 @@ def value(
         cost=cost,
         generator_saw_human=known.verdict,
         generator_saw=known.why,
-        advice=advise(worth, gains, turn.value, known.verdict),
+        advice=advise(worth, gains, turn.value, known.verdict, learned=study.learned),
         warnings=tuple(warnings),
         notes=_notes(seeds, maker, kind_of(test)),
     )
