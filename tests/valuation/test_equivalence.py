@@ -54,6 +54,21 @@ def made(target: float, spread: float = 0.01, records: int = 1000) -> eq.Equival
     return eq.equivalence(SIZES, curve, draws, records, target, target + rng.normal(0, spread, 2000))
 
 
+def test_where_the_curve_is_flat_the_interval_spans_the_flat_part() -> None:
+    """A perfect score of both sides tells nothing above the first size that has it; below, all is told."""
+    sizes, curve = (10, 30, 100, 300), np.array([0.6, 0.8, 1.0, 1.0])
+    scores = np.repeat(np.tile(curve, (200, 1))[:, :, None], 5, axis=2)
+    draws = eq.resample_seeds(scores, rng=np.random.default_rng(0))
+    perfect = eq.equivalence(sizes, curve, draws, 300, 1.0, np.ones(200))
+    assert (100, None) == (perfect.worth_human_records, perfect.interval[1])
+    assert 100 == pytest.approx(perfect.interval[0])
+    flat = np.array([0.6, 0.8, 0.8, 1.0])
+    found = eq.equivalence(sizes, flat, np.tile(flat, (200, 1)), 300, 0.8, np.full(200, 0.8))
+    assert (30, pytest.approx((30, 100))) == (found.worth_human_records, found.interval)
+    other = eq.equivalence(sizes, curve, draws, 300, 0.8, np.full(200, 0.8))
+    assert (30, pytest.approx((30, 30))) == (other.worth_human_records, other.interval)
+
+
 def test_an_uncensored_worth_has_number_interval_and_rate() -> None:
     """300 human records' score is worth about 300; the rate is the share of the records."""
     found = made(float(power(300)))

@@ -80,21 +80,24 @@ def monotone(values: Floats) -> Floats:
     return out
 
 
-def reach(sizes: Sequence[int], curves: Floats, targets: Floats) -> Floats:
+def reach(sizes: Sequence[int], curves: Floats, targets: Floats, *, last: bool = False) -> Floats:
     """Return for each row of curves [k, sizes] the smallest size that scores targets [k].
 
     BELOW where even the smallest size scores more, ABOVE where no size scores as much. Between two sizes
-    the score is taken to be straight on log(size).
+    the score is taken to be straight on log(size). last: the largest size that scores no more instead, which
+    differs where a curve is flat; ABOVE where it stays so to its end, as at a perfect score.
     """
-    smooth = monotone(curves)
+    # resampled means of equal scores differ in the last digits, and would not be seen to be equal
+    smooth, targets = monotone(np.round(curves, 12)), np.round(targets, 12)
     logs = np.log(np.asarray(sizes, dtype=np.float64))
     found = np.empty(len(smooth))
     for k, (row, target) in enumerate(zip(smooth, targets.tolist())):
-        at = int(
-            np.searchsorted(row, target, side="left")
-        )  # the first size whose score is at least the target
-        if at == len(row):
+        # the first size whose score is at least the target
+        at = int(np.searchsorted(row, target, side="left"))
+        if at == len(row) or (last and row[-1] == target):
             found[k] = ABOVE
+        elif last and row[at] == target:
+            found[k] = float(sizes[int(np.searchsorted(row, target, side="right")) - 1])
         elif at == 0:
             found[k] = float(sizes[0]) if row[0] == target else BELOW
         else:
@@ -152,12 +155,16 @@ def equivalence(
     although a handful of human records may score less than guessing does.
     """
     point = float(reach(sizes, human[None, :], np.array([target]))[0])
-    draws = reach(sizes, human_draws, target_draws)
+    # where the curve is flat, all sizes from the first to the last one of that score are as good
+    ends_of = [reach(sizes, human_draws, target_draws, last=last) for last in (False, True)]
     if chance is not None:
-        draws = np.where(target_draws > chance, draws, BELOW)
+        ends_of = [np.where(target_draws > chance, draws, BELOW) for draws in ends_of]
         if np.quantile(target_draws - chance, (1 - level) / 2) <= 0:
             point = BELOW
-    low, high = (float(q) for q in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="nearest"))
+    low, high = (
+        float(np.quantile(draws, q, method="nearest"))
+        for draws, q in zip(ends_of, [(1 - level) / 2, (1 + level) / 2])
+    )
     censored = "above" if point == ABOVE else "below" if point == BELOW else ""
     worth = None if censored else round(point)
     ends: tuple[float | None, float | None] = (
