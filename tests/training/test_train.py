@@ -270,3 +270,23 @@ def test_a_trained_result_can_be_kept_and_read_back(tmp_path: Path) -> None:
     assert first == second
     assert [s.title for s in first.__report__()] == [s.title for s in second.__report__()]
     assert "trained on 60 records" in str(second)
+
+
+def test_records_made_from_test_records_are_told() -> None:
+    """A training record made from a test record is warned of; an id that both files have names nobody."""
+    test = records.from_rows(
+        [{"id": f"t{i}", "text": f"tested {i}", "label": "ab"[i % 2]} for i in range(20)]
+    )
+    made = records.from_rows(
+        [{"id": f"s{i}", "text": f"made {i}", "label": "ab"[i % 2]} for i in range(20)]
+    ).with_lineage(parents=[[f"t{i}"] if i < 5 else None for i in range(20)])
+    found = karat.train(made, test, trials=20)
+    told = [warning for warning in found.warnings if warning.code == "leakage"]
+    assert ["s0", "s1", "s2", "s3", "s4"] == list(told[0].records)
+    assert "made from a test record" in told[0].message
+    same = test.with_column("text", [f"other {i}" for i in range(20)]).with_lineage(
+        parents=[[f"t{i}"] for i in range(20)]
+    )
+    assert not [
+        warning for warning in karat.train(same, test, trials=20).warnings if warning.code == "leakage"
+    ]

@@ -18,7 +18,7 @@ from karat.training.pairs import pairs
 from karat.valuation import artifacts
 from karat.valuation.crossing import cross_train
 from karat.valuation.second_order import Cell, Plan, Study
-from karat.valuation.sides import groups, make_sides
+from karat.valuation.sides import families, make_sides
 
 WORDS = {
     "sea": "wave tide salt shore gull",
@@ -320,5 +320,36 @@ def test_groups_are_those_of_a_search_by_hand() -> None:
         {"id": "4", "text": "c", "label": "x", "topic": None},
     ]
     made = karat_records.from_rows(rows)
-    found = groups(made, "topic").tolist()
+    found = families(made, np.ones(4, np.bool_), "topic").group.tolist()
     assert found[0] == found[1] == found[2] != found[3]
+
+
+def test_records_made_from_several_tie_nothing_together() -> None:
+    """Few-shot records leave human groups as they are, and are not trained on where a parent is tested."""
+    rng = np.random.default_rng(0)
+    human = written(200, 1)
+    shot = written(600, 2, name="g").with_lineage(
+        parents=[[human.ids[i] for i in rng.choice(200, 3, replace=False)] for _ in range(600)]
+    )
+    sides = make_sides(human, shot)
+    assert len(set(sides.group.tolist())) > 700
+    tested: set[str] = set()
+    train, _ = sides.rows(1, 0, test_share=0.1, base=0)
+    for side in (0, 1):
+        tested |= set(sides.pool.take(sides.rows(side, 0, test_share=0.1, base=0)[1]).ids)
+    assert len(train) > 100
+    assert not any(tested.intersection(entry) for entry in sides.pool.take(train).lineage("parents"))
+
+
+def test_equal_ids_of_two_files_are_two_records() -> None:
+    """Files that number their rows from 0 share ids, and nothing else; a parent is a human record first."""
+    human = karat_records.from_rows(
+        [{"id": str(i), "text": f"human {i}", "label": "ab"[i % 2]} for i in range(50)]
+    )
+    made = karat_records.from_rows(
+        [{"id": str(i), "text": f"synthetic {i}", "label": "ab"[i % 2]} for i in range(50)]
+    ).with_lineage(parents=[[str((i + 1) % 50)] for i in range(50)])
+    sides = make_sides(human, made)
+    assert 50 == len(set(sides.group.tolist()))
+    for i in range(50):
+        assert sides.group[50 + i] == sides.group[(i + 1) % 50]

@@ -35,6 +35,28 @@ class Leakage:
     """training records that were left out for it"""
     allowed: bool = False
     """whether the scores were made on leaking data on request"""
+    children: tuple[str, ...] = ()
+    """ids of training records that name a test record as what they were made from (`lineage.parents`)"""
+
+    def told(self, what: str) -> list[tuple[str, tuple[str, ...]]]:
+        """Return what to say of `what` records, each message with the ids it is about."""
+        found = []
+        if self.dropped:
+            message = f"{self.dropped:,} {what} records stand in the test data and were left out"
+            found.append((message, self.train))
+        elif self.allowed:
+            message = (
+                f"{self.normalised:,} {what} records stand in the test data "
+                f"({self.test_share:.1%} of it), so the scores measure memory too"
+            )
+            found.append((message, self.train))
+        if self.children:
+            message = (
+                f"{len(self.children):,} {what} records were made from a test record, by their lineage; "
+                "they were kept, and the scores may measure memory"
+            )
+            found.append((message, self.children))
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return what `karat train --json` prints under `leakage`; at most 20 ids a side."""
@@ -44,6 +66,7 @@ class Leakage:
             "test_share": self.test_share,
             "dropped": self.dropped,
             "allowed": self.allowed,
+            "children": list(self.children[:20]),
             "train": list(self.train[:20]),
             "test": list(self.test[:20]),
         }
@@ -65,9 +88,20 @@ def overlap(train: Records, test: Records) -> tuple[Leakage, np.ndarray[Any, np.
             train=tuple(identity for identity, bad in zip(train.ids, leaking.tolist()) if bad),
             test=tuple(seen),
             test_share=len(seen) / len(test) if len(test) else 0.0,
+            children=_children(train, test),
         ),
         leaking,
     )
+
+
+def _children(train: Records, test: Records) -> tuple[str, ...]:
+    """Return the ids of training records that have a test record for a parent.
+
+    An id that stands in both files names nobody for sure, and is passed over.
+    """
+    tested = set(test.ids) - set(train.ids)
+    parents = zip(train.ids, train.lineage("parents"))
+    return tuple(identity for identity, entry in parents if tested.intersection(entry or ()))
 
 
 def guard(

@@ -283,23 +283,7 @@ def _warnings(
                 "embedding_cosine is left out, since the sentence encoder minilm is not installed here",
             )
         )
-    if leakage.allowed:
-        result.append(
-            Warned(
-                "leakage",
-                f"{leakage.normalised:,} training records stand in the test data "
-                f"({leakage.test_share:.1%} of it), so the scores measure memory too",
-                leakage.train,
-            )
-        )
-    if leakage.dropped:
-        result.append(
-            Warned(
-                "leakage",
-                f"{leakage.dropped:,} training records stand in the test data and were left out of training",
-                leakage.train,
-            )
-        )
+    result += [Warned("leakage", message, ids) for message, ids in leakage.told("training")]
     if len(test) < 100:
         result.append(
             Warned("too_few_records", f"{len(test)} test records give wide intervals; 1,000 would be better")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from karat.auditing import shares
 from karat.training.pairs import Pairs
+from karat.training.written import words as words_of
 
 Floats = NDArray[np.float64]
 
@@ -51,8 +52,9 @@ def of_labels(said: Floats, pairs: Pairs | None = None) -> dict[str, Floats]:
 
 def of_texts(texts: Sequence[str]) -> dict[str, Floats]:
     """Return statistics [n, 2] by artifact of texts."""
-    words = np.array([len(text.split()) for text in texts], dtype=np.float64)
-    distinct = np.array([len(set(text.casefold().split())) for text in texts], dtype=np.float64)
+    split = [words_of(text) for text in texts]
+    words = np.array([len(row) for row in split], dtype=np.float64)
+    distinct = np.array([len(set(row)) for row in split], dtype=np.float64)
     ones = np.ones(len(words))
     repeated = np.where(words > 0, 1 - distinct / np.maximum(words, 1), 0.0)
     return {"words": np.column_stack([words, ones]), "repeated": np.column_stack([repeated, ones])}
@@ -111,8 +113,9 @@ def calibrated_by_chance(probabilities: Floats, *, trials: int = 100, seed: int 
 
 def described(texts: Sequence[str]) -> dict[str, Floats]:
     """Return plain attributes of each text [n]: words, letters a word, repeated words, signs a word."""
-    words = np.array([len(text.split()) for text in texts], dtype=np.float64)
-    letters = np.array([sum(len(word) for word in text.split()) for text in texts], dtype=np.float64)
+    split = [words_of(text) for text in texts]
+    words = np.array([len(row) for row in split], dtype=np.float64)
+    letters = np.array([sum(len(word) for word in row) for row in split], dtype=np.float64)
     signs = np.array([sum(not (c.isalnum() or c.isspace()) for c in text) for text in texts], np.float64)
     some = np.maximum(words, 1)
     return {

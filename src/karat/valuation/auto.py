@@ -28,7 +28,7 @@ from karat.valuation import cells, comparing
 from karat.valuation.auto_curated import AutoCurated, Proof, Tried
 from karat.valuation.cells import Bench
 from karat.valuation.policies import HUMAN_ONLY, ROW, UNION, Policy, Recipe, apply, rows, space
-from karat.valuation.sides import groups, pooled
+from karat.valuation.sides import families, pooled
 
 FITS = {"small": 60, "medium": 250, "large": 1000}
 _TRIALS = {"small": 300, "medium": 1000, "large": 4000}
@@ -168,7 +168,8 @@ class Search:
 
     def _folds(self, count: int) -> list[_Fold]:
         """Cut human records by groups; synthetic records of a group of the fold are no candidates there."""
-        group = groups(self.pool)
+        kin = families(self.pool, np.arange(len(self.pool)) < len(self.human))
+        group = kin.group
         n = len(self.human)
         mine = np.unique(group[:n])
         if len(mine) < count:
@@ -180,7 +181,7 @@ class Search:
         of = fold[group]
         found = []
         for k in range(count):
-            free = np.flatnonzero(of[n:] != k)
+            free = np.flatnonzero(~kin.touched(of == k)[n:])
             places = self.candidate.take(free).with_column(ROW, (free + n).tolist())
             found.append(_Fold(np.flatnonzero(of[:n] != k), np.flatnonzero(of[:n] == k), places))
         return found
@@ -398,12 +399,8 @@ def _proofs(names: Sequence[str], point: Floats, drawn: Floats, metric: str, see
 
 def _warnings(human: Leakage, made: Leakage, test: Records) -> tuple[tuple[str, str], ...]:
     found = []
-    for leak, name in ((human, "human"), (made, "candidate")):
-        if leak.dropped:
-            message = f"{leak.dropped:,} {name} records stand in the test data and were left out"
-            found.append(("leakage", message))
-        elif leak.allowed:
-            found.append(("leakage", f"{leak.normalised:,} {name} records stand in the test data"))
+    for message, _ in (*human.told("human"), *made.told("candidate")):
+        found.append(("leakage", message))
     if len(test) < 200:
         found.append(("too_few_records", f"{len(test):,} test records prove little; 200 are needed at least"))
     return tuple(found)

@@ -92,7 +92,7 @@ class AutoCurated:
                 continue
             low, high = row.gain_interval
             if low == high == 0:
-                said += f" It is the same as: {row.name}."
+                said += f" It scores the same as {row.name} on the test."
                 continue
             word = "better than" if low > 0 else "worse than" if high < 0 else "not told apart from"
             said += f" On the test it is {word} {row.name} ({row.gain:+.3f}, {low:+.3f} to {high:+.3f})."

@@ -7,6 +7,7 @@ from typing import Any
 
 from karat.blocks import Block, Chart, Column, Headline, Level, Note, Section, Table
 from karat.errors import BadSetting, did_you_mean
+from karat.valuation.artifacts import MEANING
 
 Interval = tuple[float, float]
 
@@ -468,6 +469,7 @@ def _amplification(found: tuple[Amplified, ...]) -> Table:
                 "excess": row.excess,
                 "excess_interval": None if row.excess_interval is None else list(row.excess_interval),
                 "p_holm": row.p_holm,
+                "_help": MEANING[row.artifact],
                 "_flag": row.p_holm is not None and row.p_holm < 0.05,
             }
             for row in found

@@ -147,7 +147,7 @@ def run(
     labelled = kind_of(pool) == "labels"
     shuffles = Shuffles(len(human), len(synthetic), seeds, seed)
     bench = Bench(
-        prepared(trainer, pool),
+        prepared(trainer, pool, cache=cache),
         np.arange(len(human) + len(synthetic), len(pool)),
         shuffles,
         tuple(gold_labels(test, "test")) if labelled else (),

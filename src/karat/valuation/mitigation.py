@@ -423,16 +423,9 @@ def _warnings(
     tested: int,
     seeds: int,
 ) -> list[Warned]:
-    found = []
-    for leak, name in ((human, "human"), (synthetic, "synthetic")):
-        if leak.dropped:
-            message = f"{leak.dropped:,} {name} records stand in the test data and were left out"
-            found.append(Warned("leakage", message, leak.train))
-        elif leak.allowed:
-            message = (
-                f"{leak.normalised:,} {name} records stand in the test data, so scores measure memory too"
-            )
-            found.append(Warned("leakage", message, leak.train))
+    found: list[Warned] = []
+    told = [*human.told("human"), *synthetic.told("synthetic")]
+    found += [Warned("leakage", message, ids) for message, ids in told]
     if known.verdict in ("yes", "part"):
         message = (
             f"the generator saw some of this human data ({known.why}), so that the gap is smaller than it "

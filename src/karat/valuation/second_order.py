@@ -142,16 +142,35 @@ class Study:
         which come last then; the study's metric when None.
         """
         how = measure or (lambda found, weights: scoring.measure(self.metric, found, weights))
-        point, drawn, half = [], [], []
+        point, drawn = self._read(side, test, how, half=False)
+        if self.seeds < 2:
+            return point, drawn
+        half, half_drawn = self._read(side, test, how, half=True)
+        luck = self.luck(side, point, half) * self._own(half - point, half_drawn - drawn)
+        return point, drawn + luck[:, None]
+
+    def _read(self, side: int, test: int, how: Measure, *, half: bool) -> tuple[Floats, Floats]:
+        """Return a figure of a side's models [seeds, ...] and its draws [trials, seeds, ...]."""
+        point, drawn = [], []
         for k in range(self.seeds):
-            found = self.outcomes[Cell(side, k), test]
+            found = self.outcomes[Cell(side, k, half), test]
             point.append(how(found, None)[0])
             parts = [how(found, part) for part in self.weights(self.plan.test(test, k))]
             drawn.append(np.concatenate(parts))
-            if self.seeds > 1:
-                half.append(how(self.outcomes[Cell(side, k, half=True), test], None)[0])
-        one, all_drawn = np.array(point, dtype=np.float64), np.stack(drawn, axis=1)
-        return one, all_drawn + self.luck(side, one, np.array(half))[:, None] if half else all_drawn
+        return np.array(point, dtype=np.float64), np.stack(drawn, axis=1)
+
+    @staticmethod
+    def _own(gaps: Floats, drawn: Floats) -> Floats:
+        """Return which part of the deviations over seeds is not the draw of test records, as a factor [...].
+
+        gaps [seeds, ...] differ between seeds because of training sets and because of test records; the
+        second is in the draws [trials, seeds, ...] already, and would be counted twice.
+        """
+        noise = (drawn - gaps).var(axis=1, ddof=1).mean(axis=0)
+        spread = gaps.var(axis=0, ddof=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            own = np.where(spread > 0, 1 - noise / spread, 0.0)
+        return np.asarray(np.sqrt(np.clip(own, 0.0, 1.0)))
 
     def interval(self, value: float, drawn: Floats, *, share: bool = False) -> tuple[float, float]:
         """Return the 95 % interval of a mean over seeds, of draws [trials, seeds], around its value.

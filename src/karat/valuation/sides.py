@@ -1,14 +1,15 @@
 """The sides of a second-order test: human and each kind of synthetic records. Knows no score.
 
 Records that share what a model is given (a text, an item, a response, a prompt), or of which one was made
-from the other, form a group over all sides, and a group is never split between training and test. On one
+from the other alone, form a group over all sides, and a group is never split between training and test. A
+record made from several is not trained on where one of these is tested. On one
 published benchmark rows were split instead, and 99 to 100 % of the test texts stood in training.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +34,8 @@ class Sides:
     names: tuple[str, ...]
     side: Indices
     """[n] place of the side in `names`; the human one comes first"""
-    group: Indices
-    """[n] number of the group; equal numbers stay together"""
+    families: Families
+    """which records stay together"""
     fixed: NDArray[np.bool_]
     """[n] records of test files that were given: always tested on, never trained on"""
 
@@ -43,27 +44,32 @@ class Sides:
         """32 hexadecimal digits of the pool, its ids, sides, groups, and which test records were given."""
         said = "\0".join((self.pool.fingerprint, *self.names, "", *self.pool.ids))
         digest = hashlib.sha256(said.encode("utf-8", "replace"))
-        for column in (self.side, self.group, self.fixed.astype(np.int64)):
+        kin = self.families
+        for column in (self.side, kin.group, kin.child, kin.parent, self.fixed.astype(np.int64)):
             digest.update(column.astype("<i8").tobytes())
         return digest.hexdigest()[:32]
+
+    @property
+    def group(self) -> Indices:
+        """The number of the group of each record [n]; equal numbers stay together."""
+        return self.families.group
 
     def rows(self, side: int, seed: int, *, test_share: float, base: int) -> tuple[Indices, Indices]:
         """Return the places that a side trains on (shuffled by seed) and is tested on (in order)."""
         mine = self.side == side
-        held = np.isin(self.group, self.group[self.fixed])
+        held = self.families.touched(self.fixed)
         drawn = np.zeros(int(self.group.max()) + 1, np.bool_)
         order = np.random.default_rng([base, seed, 0x517]).permutation(len(drawn))
         drawn[order[: max(1, round(test_share * len(drawn)))]] = True
         # only sides without a test file of their own are tested on what is drawn
         given = np.isin(self.side, self.side[self.fixed])
-        tested = np.zeros(len(drawn), np.bool_)
-        tested[self.group[drawn[self.group] & ~given]] = True
+        tested = self.families.touched(drawn[self.group] & ~given)
         if (self.fixed & mine).any():
             test = np.flatnonzero(self.fixed & mine)
         else:
             # what a given test file holds of this side's groups is no training record either
-            test = np.flatnonzero(mine & (drawn[self.group] | held))
-        train = np.flatnonzero(mine & ~tested[self.group] & ~held)
+            test = np.flatnonzero(mine & (drawn[self.group] | np.isin(self.group, self.group[self.fixed])))
+        train = np.flatnonzero(mine & ~tested & ~held)
         shuffled = np.random.default_rng([base, seed, side, 0x51]).permutation(train)
         return shuffled.astype(np.int64), test.astype(np.int64)
 
@@ -123,7 +129,7 @@ def make_sides(
         pool=pool,
         names=names,
         side=np.array([place[name] for name in origin], dtype=np.int64),
-        group=groups(pool, group),
+        families=families(pool, np.array([name == HUMAN for name in origin]), group),
         fixed=np.concatenate([np.full(len(part), given) for part, _, given in parts]),
     )
 
@@ -148,8 +154,34 @@ def pooled(*parts: Records, keep: Sequence[str] = ()) -> Records:
     return sides[0].concat(*sides[1:])
 
 
-def groups(records: Records, field: str = "") -> Indices:
-    """Return the number of the group of each record [n], from 0 without a gap."""
+@dataclass(frozen=True, eq=False)
+class Families:
+    """Which records belong together: the group of each, and the parents that groups do not hold.
+
+    A record made from one other shares its group. One made from several (few-shot) does not tie them to each
+    other, or a handful of prompts would tie all human records into one group: `child` and `parent` hold these
+    pairs, as places in the pool, and a child is kept out where any of its parents is.
+    """
+
+    group: Indices
+    child: Indices
+    parent: Indices
+
+    def touched(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which records [n] share a group with one of `rows` [n], or have a parent that does."""
+        found = np.zeros(int(self.group.max()) + 1, np.bool_)
+        found[self.group[rows]] = True
+        kin = found[self.group]
+        kin[self.child[kin[self.parent]]] = True
+        return kin
+
+
+def families(records: Records, human: NDArray[np.bool_], field: str = "") -> Families:
+    """Return the families of a pool; `human` [n] says where its human records are.
+
+    Ids are those of a file: a record's parent is sought among the human ids first, then among the others, and
+    equal ids of two files are two records. Groups are numbered from 0 without a gap.
+    """
     import scipy.sparse
     from scipy.sparse.csgraph import connected_components
 
@@ -170,13 +202,12 @@ def groups(records: Records, field: str = "") -> Indices:
     if records.has("item_id"):
         for position, item in enumerate(records.column("item_id")):
             tie(position, "item", item)
-    parents = records.lineage("parents")
-    known = {identity for entry in parents for identity in entry or ()}
-    for position, (identity, entry) in enumerate(zip(records.ids, parents)):
-        if identity in known:
-            tie(position, "id", identity)
-        for parent in entry or ():
-            tie(position, "id", parent)
+    children: list[tuple[int, int]] = []
+    for position, known in enumerate(_parents(records, human)):
+        if len(known) == 1:
+            tie(position, "family", known[0])
+            tie(known[0], "family", known[0])
+        children += [(position, parent) for parent in known if len(known) > 1]
     for position, value in enumerate(_values(records, field)):
         if value is not None:
             tie(position, "field", value)
@@ -185,7 +216,19 @@ def groups(records: Records, field: str = "") -> Indices:
     ends = (np.array(rows), np.array(columns) + n)
     graph = scipy.sparse.coo_matrix((ones, ends), shape=(n + len(keys), n + len(keys)))
     component = connected_components(graph, directed=False)[1][:n]
-    return np.asarray(np.unique(component, return_inverse=True)[1], dtype=np.int64)
+    group = np.unique(component, return_inverse=True)[1].astype(np.int64)
+    child, parent = np.array(children, dtype=np.int64).reshape(-1, 2).T
+    return Families(group, child, parent)
+
+
+def _parents(records: Records, human: NDArray[np.bool_]) -> Iterator[list[int]]:
+    """Yield for each record the places of its parents that stand in the pool."""
+    places: list[dict[str, int]] = [{}, {}]
+    for position, (identity, mine) in enumerate(zip(records.ids, human.tolist())):
+        places[not mine].setdefault(identity, position)
+    for position, entry in enumerate(records.lineage("parents")):
+        named = (places[0].get(parent, places[1].get(parent)) for parent in entry or ())
+        yield [at for at in dict.fromkeys(named) if at is not None and at != position]
 
 
 def _values(records: Records, field: str) -> Sequence[object]:

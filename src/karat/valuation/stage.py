@@ -339,18 +339,8 @@ def _sizes(asked: Sequence[int], total: int, budget: str) -> tuple[int, ...]:
 
 
 def _leak_warnings(human: Leakage, synthetic: Leakage) -> list[Warned]:
-    found = []
-    for leak, name in ((human, "human"), (synthetic, "synthetic")):
-        if leak.dropped:
-            message = f"{leak.dropped:,} {name} records stand in the test data and were left out"
-        elif leak.allowed:
-            message = (
-                f"{leak.normalised:,} {name} records stand in the test data, so scores measure memory too"
-            )
-        else:
-            continue
-        found.append(Warned("leakage", message, leak.train))
-    return found
+    told = [*human.told("human"), *synthetic.told("synthetic")]
+    return [Warned("leakage", message, ids) for message, ids in told]
 
 
 def _saw_warnings(known: Seen) -> list[Warned]:
