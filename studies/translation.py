@@ -38,11 +38,14 @@ from karat.curation.base import normalised
 from karat.generation.base import Message, Request
 from karat.records import Records, from_rows
 from karat.training import translation_errors, written
+from karat.valuation.mechanisms import Figure
 from karat.valuation.mitigated import ArmFound, Mitigated
 
 GENERATORS = ("weak", "strong")
 METRICS = ("bleu", "chrf")
 EPOCHS = 20
+SHOWN = ("length_outlier", "number_mismatch", "loop", "low_chrf", "mattr", "distinct_n")
+"""what is printed of the mechanisms of an arm"""
 DETECTOR = "human_likeness"
 LIKELY = ("confidence", "quality_estimation", "fluency", "round_trip")
 ORDERINGS = ("confidence", "quality_estimation", "fluency", "round_trip", "human_likeness", "random")
@@ -80,7 +83,7 @@ _MINI = {"layers": 1, "width": 32, "feed": 64, "pieces": 400, "batch": 512, "lr"
 _SMALL = {"layers": 1, "width": 128, "feed": 256, "pieces": 2500, "batch": 768, "lr": 0.005}
 PRESETS = {
     "mini": Size(4, 200, 120, 100, 400, (100, 200, 400), (150, 40), (1200, 120), 30, 2, _MINI, "small"),
-    "small": Size(5, 2000, 700, 1200, 4000, (1000, 2000, 4000), (4000, 600), (11_000, 2400), 800, 3, _SMALL),
+    "small": Size(5, 2000, 700, 1200, 4000, (1000, 2000, 4000), (4000, 600), (11_000, 2400), 800, 4, _SMALL),
 }
 
 
@@ -415,14 +418,23 @@ def show_mitigated(title: str, found: Mitigated) -> None:
         print(
             f"    {row.arm:<10} against {short(row.against):<32}{told}, p = {_p(row.p_holm)}: {row.verdict}"
         )
-    for one in found.arms:
-        for figure in one.mechanisms:
-            real = "" if figure.real is None else f" (people {figure.real:.3f}, p = {_p(figure.p)})"
-            if figure.value is not None and one.kind != "real":
-                print(f"    {short(one.name):<34}{figure.name:<20}{figure.value:.3f}{real}")
+    if found.metric == METRICS[0]:
+        print(f"\n  {'errors and words of an arm':<34}{''.join(f'{name:<24}' for name in SHOWN)}  * p < 0.05")
+        for one in found.arms:
+            figures = {f.name: f for f in one.mechanisms}
+            cells = [_figure(figures[name]) if name in figures else "-" for name in SHOWN]
+            if figures:
+                print(f"  {short(one.name):<34}{''.join(f'{cell:<24}' for cell in cells)}")
     for warning in found.warnings:
         print(f"    {warning.code}: {short(warning.message)[:160]}")
     print(f"  {found.advice}", flush=True)
+
+
+def _figure(one: Figure) -> str:
+    """Return a figure beside that of people, with a star where they are told apart."""
+    real = "" if one.real is None else f" ({one.real:.3f})"
+    star = "*" if one.p is not None and one.p < 0.05 else ""
+    return "-" if one.value is None else f"{one.value:.3f}{star}{real}"
 
 
 def _area(one: ArmFound) -> str:
