@@ -192,6 +192,10 @@ def test_concat_refuses_other_types_and_keeps_extra_fields() -> None:
     assert [None, None, None, True] == left.concat(right).column("extra")
     with pytest.raises(InputError, match="holds text records"):
         left.concat(records.from_rows([{"text": "t"}]))
+    odd = records.from_rows([{"text": "u", "label": "l", "extra": [1], "score": 0.5}])
+    both = right.concat(odd)
+    assert not both.has("extra"), "a field that holds two kinds of things goes"
+    assert [None, 0.5] == both.column("score"), "and no other"
 
 
 def test_data_types_are_told_from_their_fields() -> None:

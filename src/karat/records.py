@@ -162,14 +162,11 @@ class Records:
         except (
             pa.ArrowInvalid,
             pa.ArrowTypeError,
-        ):  # an extra field of the same name holds something else: keep the known fields
-            shared = set(tables[0].column_names).intersection(*(t.column_names for t in tables[1:]))
-            same = [
-                n
-                for n in tables[0].column_names
-                if n in shared and len({t.schema.field(n).type for t in tables}) == 1
-            ]
-            table = pa.concat_tables([t.select(same) for t in tables])
+        ):  # a field of the same name holds something else: such fields go, all others stay
+            names = [n for n in tables[0].column_names if _joins(n, tables)]
+            names += [n for t in tables[1:] for n in t.column_names if n not in names and _joins(n, tables)]
+            kept = [t.select([n for n in dict.fromkeys(names) if n in t.column_names]) for t in tables]
+            table = pa.concat_tables(kept, promote_options="permissive")
         return self._with(table)
 
     def with_column(self, name: str, values: Sequence[Any] | pa.Array) -> Records:
@@ -279,6 +276,16 @@ def batches(
         raise InputError(f"{name}: no records; the file is empty")
     elif tests and not any_match:
         raise InputError(f"{name}: no record where {' and '.join(where)}; check the names and values")
+
+
+def _joins(name: str, tables: Sequence[pa.Table]) -> bool:
+    """Whether a field can be joined over the tables that have it."""
+    parts = [t.select([name]).slice(0, 0) for t in tables if name in t.column_names]
+    try:
+        pa.concat_tables(parts, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    return True
 
 
 def from_rows(
