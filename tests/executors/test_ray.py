@@ -95,6 +95,15 @@ def test_a_killed_worker_loses_nothing(two: Any, tmp_path: Path) -> None:
     assert (tmp_path / "killed").read_text() != str(os.getpid())
 
 
+def test_a_killed_worker_leaves_standard_output_to_the_result(
+    two: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What Ray has to say of the worker is said a moment later, and not where JSON is printed."""
+    list(two.map(partial(die_once, folder=str(tmp_path)), range(12)))
+    time.sleep(2)
+    assert "" == capsys.readouterr().out
+
+
 def test_a_task_that_always_kills_its_worker_is_an_error(two: Any) -> None:
     """Where running again does not help, the error is one line with a cure."""
     stubborn = registry.make("executors", "ray:workers=2,retries=0")

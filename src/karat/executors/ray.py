@@ -123,6 +123,8 @@ class Ray:
             raise BadSetting(
                 f"Ray cannot be reached {where} ({reason}); start it with: ray start --head"
             ) from None
+        # Ray tells what befalls workers on standard output, which is the result's, and has no switch for it
+        ray._private.worker._worker_logs_enabled = False
         _STARTED.add(self)
 
     def close(self) -> None:
