@@ -290,3 +290,13 @@ def test_records_made_from_test_records_are_told() -> None:
     assert not [
         warning for warning in karat.train(same, test, trials=20).warnings if warning.code == "leakage"
     ]
+
+
+def test_empty_training_texts_are_told() -> None:
+    """A set of which all texts are empty is said to teach nothing."""
+    rows = [{"id": str(i), "text": " ", "label": "ab"[i % 2]} for i in range(20)]
+    test = records.from_rows([{"id": f"t{i}", "text": f"word {i}", "label": "ab"[i % 2]} for i in range(20)])
+    found = karat.train(records.from_rows(rows), test, trials=20)
+    assert [w.message for w in found.warnings if w.code == "degenerate_source"] == [
+        "all training texts are empty; nothing can be learnt"
+    ]

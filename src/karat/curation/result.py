@@ -133,6 +133,7 @@ class Curated:
                 "name": order.name,
                 "signature": order.signature,
                 "informative": order.informative,
+                "calibrated": "oracle_rho" in order.figures,
                 "note": order.note,
                 "figures": dict(order.figures),
             },

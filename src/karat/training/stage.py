@@ -306,6 +306,8 @@ def _label_warnings(train: Records, test: Records) -> list[Warned]:
                 tuple(strange),
             )
         )
+    if not any(text.strip() for text in inputs(train)):
+        result.append(Warned("degenerate_source", "all training texts are empty; nothing can be learnt"))
     if len(known) == 1:
         result.append(
             Warned(

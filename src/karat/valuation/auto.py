@@ -219,7 +219,10 @@ class Search:
         at = self.folds[fold]
         bench = self.bench(at.test, f"fold{fold}")
         planned, failed = {}, []
-        for policy in policies:
+        tell = self.placed["progress"]
+        for done, policy in enumerate(policies, 1):
+            if tell:
+                tell(f"curations of fold {fold + 1} of {len(self.folds)}", done, len(policies))
             kept = self._kept(policy.recipe, fold) if policy.synthetic else np.zeros(0, np.int64)
             if isinstance(kept, KaratError):
                 failed.append((policy.recipe.flags, str(kept)))
@@ -228,7 +231,9 @@ class Search:
             planned[policy] = bench.cell(chosen, (len(chosen),), self.seed + fold)
         if planned:
             self.trained.update(cell.key for cell in planned.values())
-            said = cells.train(list(planned.values()), bench, **self.placed)
+            said = cells.train(
+                list(planned.values()), bench, name=f"models of fold {fold + 1}", **self.placed
+            )
             for policy, cell in planned.items():
                 scored[policy].append(float(comparing.scored(self.metric, said[cell.key][0])[0]))
         return failed
@@ -365,7 +370,7 @@ def prove(search: Search, chosen: Policy, test: Records, *, seeds: int, trials: 
         for name, sets in arms.items()
     }
     once = {cell.key: cell for each in planned.values() for cell in each}
-    said = cells.train(list(once.values()), bench, **search.placed)
+    said = cells.train(list(once.values()), bench, name="the choice on the test", **search.placed)
     models = [said[cell.key][0] for each in planned.values() for cell in each]
     drawn_scores = comparing.draws(search.metric, models, inputs(test), trials, seed=search.seed)
     shaped = drawn_scores.reshape(trials, len(arms), seeds)

@@ -107,9 +107,10 @@ def train(
     executor: Any = None,
     cache: Path | None = None,
     progress: Progress | None = None,
+    name: str = "mitigate",
 ) -> dict[str, list[Scored]]:
     """Return what the models of each cell say of the test records, by its key; an error ends all."""
-    said = _run(cells, at, lenient=False, executor=executor, cache=cache, progress=progress)
+    said = _run(cells, at, lenient=False, name=name, executor=executor, cache=cache, progress=progress)
     return {key: one for key, one in said.items() if not isinstance(one, grid.Failed)}
 
 
@@ -126,7 +127,7 @@ def attempt(
 
 
 def _run(
-    cells: Sequence[Cell], at: Bench, *, lenient: bool, **how: Any
+    cells: Sequence[Cell], at: Bench, *, lenient: bool, name: str = "mitigate", **how: Any
 ) -> dict[str, list[Scored] | grid.Failed]:
     found = grid.run(
         partial(work, at),
@@ -136,7 +137,7 @@ def _run(
         pack=pack,
         unpack=unpack,
         lenient=lenient,
-        name="mitigate",
+        name=name,
         **how,
     )
     return {cell.key: result for cell, result in zip(cells, found)}

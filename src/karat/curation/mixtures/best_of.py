@@ -47,7 +47,7 @@ class BestOf:
         if len(found) < 2:
             where = self.field or "lineage.generator"
             raise NotEnoughData(
-                f"mixture 'best_of' needs two sources at least, but {where} has one value for all "
+                f"mixture 'best_of' needs two sources at least, but {where} has no name or one value for all "
                 f"{len(candidate):,} records; name another field with best_of:field=..."
             )
         values, _ = values_of(

@@ -43,7 +43,7 @@ class Block:
         if len(found) < 2:
             where = self.field or "lineage.generator"
             raise NotEnoughData(
-                f"mixture 'block' needs two sources at least, but {where} has one value for all "
+                f"mixture 'block' needs two sources at least, but {where} has no name or one value for all "
                 f"{len(candidate):,} records; name another field with block:field=..."
             )
         turn = np.random.default_rng([seed, 0xB10]).permutation(len(found)).tolist()
