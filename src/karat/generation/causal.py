@@ -7,8 +7,6 @@ before it ("token shift": it gives bigrams to the first layer for free), squared
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from karat import errors
+from karat.generation.tensors import fingerprint
 
 
 @dataclass(frozen=True)
@@ -213,11 +212,7 @@ class Causal(nn.Module):
 
     def fingerprint(self) -> str:
         """16 hex digits that change with any weight or with the shape."""
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
-        for name, value in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self, self.config)
 
 
 def save(model: Causal, path: str | Path) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from karat import errors
+from karat.generation.tensors import learn_pieces, load_pieces
 from karat.records import Records
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -20,6 +21,7 @@ FEW_WORDS = 64
 """Up to this many different words in all records, each word is a token of its own."""
 
 START, END, UNKNOWN = 0, 1, 2
+_WHO = "trainer 'gpt' on text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Codec:
     def __post_init__(self) -> None:
         first = 3 + len(self.labels)
         object.__setattr__(self, "_numbers", {word: first + i for i, word in enumerate(self.words)})
-        object.__setattr__(self, "_bpe", _load_bpe(self.pieces) if self.pieces else None)
+        object.__setattr__(self, "_bpe", load_pieces(self.pieces, _WHO) if self.pieces else None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -137,7 +139,7 @@ def make_codec(records: Records, tokens: str, pieces: int) -> Codec:
     labels = tuple(sorted(counts))
     if tokens == "word" or (tokens == "auto" and len(words) <= FEW_WORDS):
         return Codec(labels, dict(counts), words=tuple(sorted(words)))
-    return Codec(labels, dict(counts), pieces=_train_bpe(texts, pieces))
+    return Codec(labels, dict(counts), pieces=learn_pieces(texts, pieces, _WHO, space=False))
 
 
 def widened(codec: Codec, records: Records) -> Codec:
@@ -188,34 +190,3 @@ def _label_counts(records: Records) -> Counter[str]:
     if given is not None and counts and sum(counts.values()) < len(given):
         raise errors.InputError(f"{records.path}: some records have no label; fill them in or drop the field")
     return counts
-
-
-def _train_bpe(texts: Sequence[str], size: int) -> str:
-    tokenizers = _tokenizers()
-    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
-    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size,
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
-    )
-    bpe.train_from_iterator(texts, trainer, length=len(texts))
-    return str(bpe.to_str())
-
-
-def _load_bpe(pieces: str) -> Any:
-    return _tokenizers().Tokenizer.from_str(pieces)
-
-
-def _tokenizers() -> Any:
-    try:
-        import tokenizers
-        import tokenizers.decoders
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
-        import tokenizers.trainers
-    except ImportError:
-        raise errors.missing_extra("tokenizers", "torch", "trainer 'gpt' on text") from None
-    return tokenizers

@@ -7,11 +7,9 @@ smoothing. The norm stands before each block by default, which learns in fewer s
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from karat import errors
+from karat.generation.tensors import fingerprint
 
 PAD, START, END = 0, 1, 2
 ROWS = 128
@@ -208,11 +207,7 @@ class Transformer(nn.Module):
 
     def fingerprint(self) -> str:
         """16 hex digits that change with any weight or with the shape."""
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
-        for name, value in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self, self.config)
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Tensor:

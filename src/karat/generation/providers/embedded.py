@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,6 +17,7 @@ import numpy as np
 
 from karat.errors import NotEnoughData, ProviderError, missing_extra
 from karat.generation.base import Price, Progress, Request, Response, check_number
+from karat.generation.tensors import threads
 from karat.records import Records
 from karat.version import __version__
 
@@ -111,7 +111,7 @@ class Embedded:
         home = None if cache is None else cache / f"embedded-{self._key(human, seed)}"
         if home is not None and (home / "facts.json").exists():
             return _load(self, home)
-        with _torch_threads(self.threads):
+        with threads(self.threads, "provider 'embedded'"):
             fitted = _fit(self, human, seed, progress)
         if home is not None:
             fitted.save(home)
@@ -208,7 +208,7 @@ class Fitted:
 
     async def complete(self, requests: Sequence[Request]) -> list[Response]:
         """Sample an answer for each request; its seed alone decides, not its neighbours."""
-        with _torch_threads(self.settings.threads):
+        with threads(self.settings.threads, "provider 'embedded'"):
             return self._sampled(requests)
 
     def _sampled(self, requests: Sequence[Request]) -> list[Response]:
@@ -264,19 +264,6 @@ class Fitted:
         partial.write_text(json.dumps(told, ensure_ascii=False, indent=1), "utf-8")
         partial.replace(home / "facts.json")
         return home
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    """Run torch on so many threads, and put back what the caller had set."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _need(package: str) -> None:

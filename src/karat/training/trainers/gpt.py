@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from karat import errors
 from karat import records as karat_records
+from karat.generation.tensors import threads
 from karat.records import Records
 from karat.training.annotators import answered
 from karat.training.base import Predictions, Progress, Weighed, kind_of
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 EPOCHS = 8
 """Real text is read at most this often by the presets; a small corpus would be known by heart after that."""
 _ABOUT, _WEIGHTS, _FORMAT = "gpt.json", "gpt.safetensors", 1
+_WHO = "trainer 'gpt'"
 _LOGITS = 1 << 25
 """Numbers that weighing holds at once: 128 MB."""
 
@@ -120,7 +121,7 @@ class Gpt:
         words that it lacks are added, as unlikely at first as an unknown word.
         """
         records = _usable(records)
-        with _torch_threads(self.threads):
+        with threads(self.threads, _WHO):
             from karat.generation.causal_training import train_causal
 
             chosen = PRESETS[self.preset]
@@ -164,7 +165,7 @@ class Gpt:
     @staticmethod
     def load(folder: str | Path) -> GptModel:
         """Read a model that its `save` wrote; tensors and plain values only."""
-        with _torch_threads(0):
+        with threads(0, _WHO):
             from safetensors.torch import load_file
 
             from karat.generation.causal import Causal, CausalConfig
@@ -279,21 +280,6 @@ def _steps(chosen: Preset, rows: Sequence[Sequence[int]], codec: Codec, batch_to
     return min(chosen.steps, max(10, EPOCHS * sum(map(len, rows)) // batch_tokens))
 
 
-@contextmanager
-def _torch_threads(wanted: int) -> Iterator[None]:
-    try:
-        import torch
-    except ImportError:
-        raise errors.missing_extra("torch", "torch", "trainer 'gpt'") from None
-    before = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @dataclass(frozen=True, eq=False)
 class GptModel:
     """A trained model: `generate` writes records, `complete` answers, `predict` labels or weighs."""
@@ -375,7 +361,7 @@ class GptModel:
         from karat.generation.causal import sample
 
         context = self.causal.config.context
-        with _torch_threads(self.threads):
+        with threads(self.threads, _WHO):
             found = sample(
                 self.causal,
                 [self.codec.start(label) for label in labels],
@@ -463,7 +449,7 @@ class GptModel:
         logs = np.zeros((len(texts), len(labels)))
         config, prefix = self.causal.config, self.codec.prefix
         batch = min(256, max(1, _LOGITS // (config.context * config.vocab_size)))
-        with _torch_threads(self.threads):
+        with threads(self.threads, _WHO):
             for column, (label, share) in enumerate(zip(labels, shares)):
                 rows = [windows(self.codec.encode(text, label), prefix, config.context) for text in texts]
                 cut = [window for row in rows for window, _ in row]

@@ -7,14 +7,14 @@ trained on more pairs with `start` keeps the BPE, the state of the optimiser and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from karat import errors
+from karat.generation.tensors import learn_pieces, load_pieces, threads
 from karat.records import Records
 from karat.training.base import Progress, Written
 
@@ -28,6 +28,8 @@ SPECIALS = 3
 """padding, start and end: the numbers of BPE pieces begin behind them"""
 ASKED = "Answer with the translation alone.\n\n"
 """In a request of the recipe `translate` the sentence stands behind this line; else it is the message."""
+_WHO = "trainer 'seq2seq'"
+_BYTES = 256
 _NUMBERS = (
     "layers heads width feed pieces steps epochs batch_tokens lr warmup dropout smoothing alpha threads"
 ).split()
@@ -141,7 +143,7 @@ class Seq2seq:
         With `start`, size and BPE are those of the model, and the optimiser goes on as it stood.
         """
         sources, targets = pairs_of(records)
-        with _torch_threads(self.threads):
+        with threads(self.threads, _WHO):
             import torch
 
             from karat.training.transformer import Transformer, TransformerConfig
@@ -192,7 +194,7 @@ class Seq2seq:
     @staticmethod
     def load(folder: str | Path) -> Seq2seqModel:
         """Read a model that its `save` wrote; tensors and plain values only."""
-        with _torch_threads(0):
+        with threads(0, _WHO):
             from safetensors.torch import load_file
 
             from karat.training.transformer import Transformer, TransformerConfig
@@ -244,7 +246,7 @@ class Seq2seqModel:
         from karat.training.transformer import surprise
 
         sources, references = pairs_of(records)
-        with _torch_threads(self.threads):
+        with threads(self.threads, _WHO):
             texts = [self.codec.text(one.tokens) for one in self._translate(sources)]
             given = [row[: self.longest] for row in self.codec.rows(sources)]
             nats, tokens = surprise(self.transformer, given, self.codec.rows(references))
@@ -252,7 +254,7 @@ class Seq2seqModel:
 
     def translate(self, sources: Sequence[str]) -> list[str]:
         """Write an answer to each source."""
-        with _torch_threads(self.threads):
+        with threads(self.threads, _WHO):
             return [self.codec.text(one.tokens) for one in self._translate(sources)]
 
     def _translate(self, sources: Sequence[str], **settings: Any) -> list[Any]:
@@ -273,7 +275,7 @@ class Seq2seqModel:
         groups: dict[tuple[float, float], list[int]] = {}
         for place, request in enumerate(requests):
             groups.setdefault((request.temperature, request.top_p), []).append(place)
-        with _torch_threads(self.threads):
+        with threads(self.threads, _WHO):
             for (temperature, top_p), places in groups.items():
                 asked = [requests[i] for i in places]
                 found = self._translate(
@@ -331,7 +333,7 @@ class Codec:
 
     @cached_property
     def _bpe(self) -> Any:
-        return _tokenizers().Tokenizer.from_str(self.pieces)
+        return load_pieces(self.pieces, _WHO)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"pieces": self.pieces}
@@ -352,20 +354,7 @@ class Codec:
 
 def learn_codec(texts: Sequence[str], size: int) -> Codec:
     """Learn at most `size` tokens from texts, those of one byte among them."""
-    tokenizers = _tokenizers()
-    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
-    # The space in front makes the first word the same piece as elsewhere.
-    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
-    bpe.decoder = tokenizers.decoders.ByteLevel()
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=max(size - SPECIALS, len(alphabet)),
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=alphabet,
-    )
-    bpe.train_from_iterator(texts, trainer, length=len(texts))
-    return Codec(str(bpe.to_str()))
+    return Codec(learn_pieces(texts, max(size - SPECIALS, _BYTES), _WHO, space=True))
 
 
 def pairs_of(records: Records) -> tuple[list[str], list[str]]:
@@ -411,30 +400,3 @@ def _held_out(codec: Codec, validation: Records | None, longest: int) -> Pairs |
         return None
     rows, _ = _rows(codec, *pairs_of(validation), longest)
     return rows if rows.sources else None
-
-
-@contextmanager
-def _torch_threads(wanted: int) -> Iterator[None]:
-    try:
-        import torch
-    except ImportError:
-        raise errors.missing_extra("torch", "torch", "trainer 'seq2seq'") from None
-    before = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _tokenizers() -> Any:
-    try:
-        import tokenizers
-        import tokenizers.decoders
-        import tokenizers.models
-        import tokenizers.pre_tokenizers
-        import tokenizers.trainers
-    except ImportError:
-        raise errors.missing_extra("tokenizers", "torch", "trainer 'seq2seq'") from None
-    return tokenizers
