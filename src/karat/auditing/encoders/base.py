@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -35,6 +36,17 @@ class Encoder(Protocol):
 def make(spec: Any) -> Encoder:
     """Return the encoder that a spec names: `lsa`, `lsa:dims=64`, `minilm`, `sentence-transformers:NAME`."""
     return cast("Encoder", registry.make("encoders", spec))
+
+
+@lru_cache(maxsize=2)
+def fixed(spec: str) -> Fitted | None:
+    """Return the encoder that a spec names, ready to encode, kept for the next call; None where it learns.
+
+    The id of a fitted encoder tells, since it names all that its vectors depend on.
+    """
+    part = make(spec)
+    one, other = part.fit(["a karat is a share of gold"]), part.fit(["all else in an alloy is not gold"])
+    return one if one.id == other.id else None
 
 
 def unit_rows(rows: NDArray[Any]) -> Vectors:

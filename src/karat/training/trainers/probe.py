@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.auditing.encoders.base import Cached, Vectors, cached, make
+from karat.auditing.encoders.base import Cached, Vectors, cached, fixed, make
 from karat.errors import InputError
 from karat.records import Records
 from karat.training.annotators import answered
@@ -63,7 +62,7 @@ class Probe:
         texts = records.texts()
         if progress:
             progress("embed", 0, len(texts))
-        fitted = _fixed(self.encoder)
+        fitted = fixed(self.encoder)
         encoder = make(self.encoder).fit(texts) if fitted is None else cached(fitted, cache)
         vectors = encoder.encode(texts)
         if progress:
@@ -78,7 +77,7 @@ class Probe:
         pool it would have seen the test records.
         """
         labels = np.array(gold_labels(pool), dtype=object)
-        fitted, texts = _fixed(self.encoder), pool.texts()
+        fitted, texts = fixed(self.encoder), pool.texts()
         usable = np.ones(len(pool), dtype=bool)
         if pool.datatype == "annotation":
             usable = labels != ""
@@ -97,7 +96,7 @@ class Probe:
             )
         part: Any = make(told["encoder"])
         learned = (home / _LEARNED).is_dir()
-        encoder = part.load(home / _LEARNED) if learned else _fixed(told["encoder"])
+        encoder = part.load(home / _LEARNED) if learned else fixed(told["encoder"])
         if encoder is None or encoder.id != told["id"]:
             here = "one that learns" if encoder is None else encoder.id
             raise InputError(f"{folder}: trained on the encoder {told['id']}, but {here} is here; train anew")
@@ -149,7 +148,7 @@ class ProbeModel:
         encoder: Any = self.encoder.inner if isinstance(self.encoder, Cached) else self.encoder
         home = Path(folder)
         home.mkdir(parents=True, exist_ok=True)
-        if _fixed(self.spec) is None:
+        if fixed(self.spec) is None:
             if not callable(getattr(encoder, "save", None)):
                 raise InputError(
                     f"the encoder {self.spec!r} is learned from the training texts and cannot be kept; "
@@ -181,14 +180,3 @@ def _regress(
     number = codes(labels.tolist(), classes)
     balanced = settings.class_weight == "balanced"
     return classes, regress(vectors, number, len(classes), C=settings.C, balanced=balanced)
-
-
-@lru_cache(maxsize=2)
-def _fixed(spec: str) -> Any:
-    """The encoder of a spec ready to encode, kept for the next fit; None where it learns from its texts.
-
-    The id of a fitted encoder tells: it names all that its vectors depend on.
-    """
-    part = make(spec)
-    one, other = part.fit(["a karat is a share of gold"]), part.fit(["all else in an alloy is not gold"])
-    return one if one.id == other.id else None

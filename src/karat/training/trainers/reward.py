@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from karat import registry
+from karat.auditing.encoders.base import fixed, make
 from karat.errors import InputError
 from karat.records import Records
 from karat.training.base import Floats, Indices, Predictions, Progress, codes, gold_labels
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _ANALYZERS = (("words", "word"), ("characters", "char_wb"))
 _FORMAT = 1
-_PROBES = ("A karat is a share of gold.", "Twenty-four of them are all of it.")
 
 
 @dataclass(frozen=True)
@@ -106,9 +105,10 @@ class Reward:
             settings = Reward(**told["settings"])
             encoder = None
             if settings.features == "encoder":
-                encoder = registry.make("encoders", settings.encoder).fit(_PROBES)
-                if encoder.id != told["encoder"]:
-                    raise InputError(f"{folder}: trained on {told['encoder']}, but {encoder.id} is here")
+                encoder = fixed(settings.encoder)
+                here = settings.encoder if encoder is None else encoder.id
+                if here != told["encoder"]:
+                    raise InputError(f"{folder}: trained on {told['encoder']}, but {here} is here")
             nu = None if told["ln_nu"] is None else float(told["ln_nu"])
             return RewardModel(settings, blocks, arrays["scale"], arrays["weights"], nu, encoder)
 
@@ -157,7 +157,7 @@ class RewardModel:
 
     def save(self, folder: Path) -> Path:
         """Write the model to a folder. Raises InputError where its encoder was learned from texts."""
-        if self.encoder is not None and not _weights_of_its_own(self.settings.encoder):
+        if self.encoder is not None and fixed(self.settings.encoder) is None:
             raise InputError(
                 f"the encoder {self.settings.encoder!r} is learned from the training texts, so the reward "
                 "cannot be kept without them; use encoder=minilm, or features=text"
@@ -212,13 +212,11 @@ class RewardPool:
                 matrix = None
             names.append(np.array([]) if matrix is None else counter.get_feature_names_out())
             counts.append(_nothing(len(texts)) if matrix is None else matrix)
-        fixed = vectors = None
-        if settings.features == "encoder" and _weights_of_its_own(settings.encoder):
-            fixed = registry.make("encoders", settings.encoder).fit(_PROBES)
-            vectors = _embedded(fixed, prompts, texts)
+        encoder = fixed(settings.encoder) if settings.features == "encoder" else None
+        vectors = None if encoder is None else _embedded(encoder, prompts, texts)
         measures = _measures(prompts, texts)
         return cls(
-            settings, found, prompts, texts, a, b, tuple(names), tuple(counts), measures, fixed, vectors
+            settings, found, prompts, texts, a, b, tuple(names), tuple(counts), measures, encoder, vectors
         )
 
     def fit(self, train: Indices) -> RewardModel:
@@ -252,7 +250,7 @@ class RewardPool:
         if settings.features == "encoder":
             if self.vectors is None:
                 learned_from = [self.texts[i] for i in used.tolist()]
-                encoder = registry.make("encoders", settings.encoder).fit(learned_from)
+                encoder = make(settings.encoder).fit(learned_from)
                 parts.append(_embedded(encoder, self.prompts, self.texts))
             else:
                 parts.append(self.vectors)
@@ -382,12 +380,6 @@ def _embedded(encoder: Any, prompts: Sequence[str], texts: Sequence[str]) -> Flo
     vectors = np.asarray(encoder.encode(list(texts)), dtype=np.float64)
     with_prompt = vectors * np.stack([asked[prompt] for prompt in prompts]) if len(texts) else vectors
     return np.concatenate([vectors, with_prompt], axis=1)
-
-
-def _weights_of_its_own(spec: str) -> bool:
-    """Whether an encoder is the same whatever it is fitted on."""
-    part = registry.make("encoders", spec)
-    return bool(part.fit(_PROBES[:1]).id == part.fit(_PROBES[1:]).id)
 
 
 def _times(parts: Sequence[Any], weights: Floats, rows: int) -> Floats:
