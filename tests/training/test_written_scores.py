@@ -11,7 +11,6 @@ from karat.training import translation_errors as checks
 from karat.training.base import Weighed, Written
 from karat.training.written import (
     MORE_IS_BETTER,
-    chance,
     finish,
     rouge_l,
     signature,
@@ -143,14 +142,6 @@ def test_means_and_likelihoods() -> None:
     assert 0.5 / np.log(2) == pytest.approx(score("bits_per_byte", weighed, ones)[0])
     assert np.isnan(score("perplexity", found, 0 * ones)[0])
     assert set(found) | set(weighed) == set(MORE_IS_BETTER)
-
-
-def test_chance_is_what_copying_the_source_gets() -> None:
-    """Names and numbers are alike in both languages, so that copying has a score."""
-    sources, references = ["Tom hat 3 Katzen", "nein"], ["Tom has 3 cats", "no"]
-    found = chance(answers(["x", "y"], references, sources=tuple(sources)))
-    assert sacrebleu.corpus_chrf(sources, [references]).score == pytest.approx(found["chrf"])
-    assert {} == chance(answers(["x"], ["y"]))
 
 
 def test_what_cannot_be_scored_is_said() -> None:

@@ -33,18 +33,6 @@ def chrfs(texts: Sequence[str], references: Sequence[str]) -> Floats:
     return chrf_pairs([*texts, *references], np.arange(n), np.arange(n, 2 * n))
 
 
-def pairwise_chrf(texts: Sequence[str]) -> float:
-    """The mean chrF of all ordered pairs of texts; NaN for fewer than two.
-
-    Ordered, because chrF weighs recall over precision, so that no text is the reference of the other.
-    """
-    n = len(texts)
-    if n < 2:
-        return float("nan")
-    one, other = np.nonzero(~np.eye(n, dtype=np.bool_))
-    return float(chrf_pairs(texts, one, other).mean())
-
-
 def chrf_pairs(texts: Sequence[str], one: Ints, other: Ints) -> Floats:
     """The chrF of the texts at `one` [n], each with the text at `other` [n] as its reference."""
     numbers: dict[str, int] = {}

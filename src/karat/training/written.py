@@ -87,14 +87,6 @@ def finish(name: str, totals: Floats) -> Floats:
         return mean / np.log(2) if name == "bits_per_byte" else mean
 
 
-def chance(answers: Written | Weighed) -> dict[str, float]:
-    """Return what copying the source gets for each score that compares texts; nothing where it is unknown."""
-    if not isinstance(answers, Written) or answers.sources is None or answers.references is None:
-        return {}
-    found = compared(answers.sources, answers.references)
-    return {name: float(finish(name, rows.sum(axis=0)[None])[0]) for name, rows in found.items()}
-
-
 def signature(name: str, references: Sequence[str] = ()) -> str:
     """Return how a score is made, for BLEU and chrF in sacreBLEU's own words."""
     if name in ("bleu", "chrf"):
