@@ -6,6 +6,7 @@ Knows unit rows only: no text, no encoder. Rows of zeros stand for nothing and a
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +21,8 @@ DENSE = 6_000
 """Rows up to which all similarities are held (144 MB); beyond, those of the nearest ones."""
 NEAREST = 128
 """Similarities that are held of each row beyond that."""
-_BLOCK = 1_024
+_HELD = 16_000_000
+"""Numbers of a block that are held at once: 64 MB in float32, 128 MB in float64."""
 
 
 class Similarities(Protocol):
@@ -95,8 +97,9 @@ def similarities(rows: Rows, *, dense: int = DENSE, nearest: int = NEAREST) -> S
         return Dense(np.maximum(rows @ rows.T, 0.0))
     held = min(nearest, len(rows))
     near, cosine = [], []
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK] @ rows.T
+    # Four: a similarity, its negative, and its place of twice their size.
+    for part in _blocks(len(rows), 4 * len(rows)):
+        block = rows[part] @ rows.T
         best = np.argpartition(-block, held - 1, axis=1)[:, :held]
         near.append(best)
         cosine.append(np.take_along_axis(block, best, axis=1))
@@ -150,8 +153,18 @@ def k_center(rows: Rows, k: int) -> I64:
 
 def to_row(rows: Rows, one: int) -> Floats:
     """float64 [n]: the Euclidean distance of each row to one of them."""
-    gaps = rows.astype(np.float64) - rows[one].astype(np.float64)
-    return np.asarray(np.sqrt(np.einsum("nd,nd->n", gaps, gaps)))
+    found = np.empty(len(rows))
+    own = rows[one].astype(np.float64)
+    for block in _blocks(*rows.shape):
+        gaps = rows[block] - own
+        found[block] = np.sqrt(np.einsum("nd,nd->n", gaps, gaps))
+    return found
+
+
+def _blocks(n: int, width: int) -> Iterator[slice]:
+    """The rows that are looked at together, where each has `width` numbers."""
+    step = max(1, _HELD // max(1, width))
+    return (slice(start, start + step) for start in range(0, n, step))
 
 
 @dataclass(frozen=True)
@@ -168,20 +181,20 @@ class Reach:
 
 
 def reach(rows: Rows, chosen: I64) -> Reach:
-    """Measure a choice, O(n k d) time, O(block k) memory."""
+    """Measure a choice, O(n k d) time."""
     some = rows[chosen].astype(np.float64)
     squares = np.einsum("nd,nd->n", some, some)
     covering, total, packing = 0.0, 0.0, np.inf
     place = np.full(len(rows), -1, np.int64)
     place[chosen] = np.arange(len(chosen))
-    for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK].astype(np.float64)
+    for part in _blocks(len(rows), 3 * len(chosen) + rows.shape[1]):
+        block = rows[part].astype(np.float64)
         cosines = block @ some.T
         distance = np.einsum("nd,nd->n", block, block)[:, None] + squares - 2 * cosines
         total += float(np.maximum(cosines, 0.0).max(axis=1).sum())
         covering = max(covering, float(distance.min(axis=1).max()))
-        own = np.flatnonzero(place[start : start + _BLOCK] >= 0)
-        distance[own, place[start : start + _BLOCK][own]] = np.inf
+        own = np.flatnonzero(place[part] >= 0)
+        distance[own, place[part][own]] = np.inf
         if len(own):
             packing = min(packing, float(distance[own].min()))
     return Reach(
