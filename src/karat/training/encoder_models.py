@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat.auditing.encoders import minilm
-from karat.errors import InputError, MissingExtra, missing_extra
-from karat.generation.providers import transformers as local
+from karat.errors import InputError, MissingExtra
+from karat.generation import weights
 from karat.training.base import Floats
 
 Pooling = Literal["auto", "cls", "mean"]
@@ -28,6 +28,7 @@ Rows = list[list[int]]
 
 _ABOUT, _HEAD = "karat_encoder.json", "head.safetensors"
 _VERSION = 1
+_WHO = "trainer 'encoder'"
 _READ = 64
 """texts read at a time where nothing is learned"""
 _NO_LIMIT = 1_000_000
@@ -163,23 +164,6 @@ class Network:
 
 
 @contextmanager
-def threads(wanted: int) -> Iterator[None]:
-    """Let torch use so many cores (0: all), and afterwards as many as before. Raises MissingExtra."""
-    for package, extra in (("torch", "torch"), ("transformers", "hf")):
-        if find_spec(package) is None:
-            raise missing_extra(package, extra, "trainer 'encoder'")
-    import torch
-
-    before = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def drawn_from(seed: int) -> Iterator[None]:
     """Let torch draw new layers and dropout from a seed, and leave its own random numbers as they were."""
     import torch
@@ -195,13 +179,14 @@ def open_network(model: str, task: Task, *, pooling: Pooling, length: int, devic
 
     Raises MissingExtra, or ProviderError in one line where there is no such model.
     """
-    folder = _packaged() if model == "minilm" else local._folder(model)
+    weights.need(_WHO)
+    folder = _packaged() if model == "minilm" else weights.folder_of(model)
     mean = pooling == "mean" or (pooling == "auto" and (folder / "modules.json").is_file())
     network = _open(folder, task if not mean else None, length)
     if mean:
         network.head = _mean_head(network.body, task)
     for module in network.modules():
-        module.to(local._device(device))
+        module.to(weights.device(device))
     return network
 
 
@@ -211,7 +196,7 @@ def save_network(network: Network | None, folder: Path, about: dict[str, Any], t
     told = {"version": _VERSION, **about, "task": asdict(task), "trained": network is not None}
     if network is not None:
         told |= {"length": network.length, "pooling": "cls" if network.head is None else "mean"}
-        with local._quiet():
+        with weights.quiet():
             network.body.save_pretrained(folder)
             network.tokenizer.save_pretrained(folder)
         if network.head is not None:
@@ -238,6 +223,7 @@ def load_network(folder: Path, device: str) -> tuple[Network | None, Task, dict[
         )
     if not trained:
         return None, task, told
+    weights.need(_WHO)
     mean = told.pop("pooling") == "mean"
     network = _open(folder, None if mean else task, int(told.pop("length")))
     if mean:
@@ -246,7 +232,7 @@ def load_network(folder: Path, device: str) -> tuple[Network | None, Task, dict[
         network.head = _mean_head(network.body, task)
         network.head.load_state_dict(load_file(folder / _HEAD))
     for module in network.modules():
-        module.to(local._device(device))
+        module.to(weights.device(device))
     network.train(False)
     return network, task, told
 
@@ -257,16 +243,16 @@ def _open(folder: Path, task: Task | None, length: int) -> Network:
     from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
-    how: dict[str, Any] = {local._dtype_word(): torch.float32, "use_safetensors": True}
+    how: dict[str, Any] = {weights.dtype_word(): torch.float32, "use_safetensors": True}
     loud = logging.get_verbosity()
     logging.set_verbosity_error()  # that a head is new is no news
     try:
-        tokenizer = local._loaded(AutoTokenizer, str(folder))
+        tokenizer = weights.loaded(AutoTokenizer, str(folder))
         if task is None:
-            body = local._loaded(AutoModel, str(folder), **how)
+            body = weights.loaded(AutoModel, str(folder), **how)
         else:
             how |= {"num_labels": task.outputs, "ignore_mismatched_sizes": True}
-            body = local._loaded(AutoModelForSequenceClassification, str(folder), **how)
+            body = weights.loaded(AutoModelForSequenceClassification, str(folder), **how)
             _name_outputs(body, task)
     finally:
         logging.set_verbosity(loud)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from karat.errors import BadSetting, InputError, missing_extra
+from karat.generation import weights
 from karat.generation.base import Message, Price, Request, Response
-from karat.generation.providers import transformers as local
+from karat.generation.held import Held
 from karat.training.base import Floats
 from karat.training.quiet import alone
 from karat.training.wording import Coded, Wording
@@ -74,14 +75,14 @@ class Base:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.check()
-        tokenizer = local._loaded(AutoTokenizer, self.path)
+        tokenizer = weights.loaded(AutoTokenizer, self.path)
         if tokenizer.eos_token_id is None:
             raise InputError(
                 f"the tokenizer of {self.path!r} names no end of a text; set eos_token in its "
                 "tokenizer_config.json"
             )
-        device = local._device(self.device)
-        how: dict[str, Any] = {local._dtype_word(): self._numbers(device, full)}
+        device = weights.device(self.device)
+        how: dict[str, Any] = {weights.dtype_word(): self._numbers(device, full)}
         if self.quantise == "nf4":
             import torch
             from transformers import BitsAndBytesConfig
@@ -93,7 +94,7 @@ class Base:
                 bnb_4bit_compute_dtype=torch.bfloat16,
             )
             how["device_map"] = {"": device}
-        net = local._loaded(AutoModelForCausalLM, self.path, **how)
+        net = weights.loaded(AutoModelForCausalLM, self.path, **how)
         return (net if self.quantise == "nf4" else net.to(device)).eval(), tokenizer
 
     def _numbers(self, device: str, full: bool) -> Any:
@@ -216,17 +217,14 @@ class LocalModel:
         return self.model
 
     @cached_property
-    def _provider(self) -> Any:
-        """The provider of local weights, with these weights in the place of a file's."""
-        made = local.Transformers(path=self.model, batch_size=self.batch)
-        made.__dict__["_own"] = _Trained(made, self)
-        return made
+    def _held(self) -> _Trained:
+        return _Trained(self)
 
     async def complete(self, requests: Sequence[Request]) -> list[Response]:
         """Answer requests by temperature, top_p, seed, max_tokens and stop; one of texts reads no prompt."""
         done: list[Response] = []
         for start in range(0, len(requests), self.batch):
-            done += await self._provider.complete(requests[start : start + self.batch])
+            done += await self._held.complete(requests[start : start + self.batch])
         return done
 
     def price(self, request: Request) -> Price:
@@ -244,7 +242,7 @@ class LocalModel:
         # Rows of one length beside each other: the rest of a batch is padding.
         order = sorted(range(len(asked)), key=lambda i: len(prompts[i]))
         found = [""] * len(asked)
-        kept, never, context = self._provider._kept, threading.Event(), context_of(self.net)
+        kept, never, context = self._held, threading.Event(), context_of(self.net)
         with kept.lock:
             kept.longest = max(context - most, context // 2)
             try:
@@ -328,11 +326,11 @@ class LocalModel:
         return dict(get_peft_model_state_dict(self.net))
 
 
-class _Trained(local._Kept):
-    """Tokenizer and weights of a trained model, where the provider keeps those read from files."""
+class _Trained(Held):
+    """Tokenizer and weights of a trained model in the place of those read from files."""
 
-    def __init__(self, settings: local.Transformers, own: LocalModel) -> None:
-        super().__init__(settings)
+    def __init__(self, own: LocalModel) -> None:
+        super().__init__(own.model, batch_size=own.batch)
         self.wording = own.wording
         self.longest: int | None = None
         """prompts are cut to so many tokens; None refuses what is longer than the context"""
@@ -354,6 +352,6 @@ def _adapted(net: Any, folder: Path, trainable: bool) -> Any:
         return PeftModel.from_pretrained(net, str(folder), is_trainable=trainable).eval()
     except Exception as error:  # the library raises several kinds, from OSError to RuntimeError
         raise InputError(
-            f"the adapter in {folder} cannot be put on its base model ({local._line(error)}); "
+            f"the adapter in {folder} cannot be put on its base model ({weights.line(error)}); "
             "give the folder and the base that it was trained on"
         ) from None

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from karat.generation.providers import transformers as local
+from karat.generation import weights
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def alone() -> Iterator[None]:
         after.callback(np.random.set_state, np.random.get_state())
         after.callback(_restore, dict(os.environ))
         after.enter_context(_unheard())
-        after.enter_context(local._quiet())
+        after.enter_context(weights.quiet())
         yield
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karat.errors import BadSetting, InputError, NotEnoughData
+from karat.generation.tensors import threads
 from karat.records import Records
 from karat.training.annotators import Order, answered, items, majorities, shares, slots
 from karat.training.base import Floats, Predictions, Progress, Tagged, gold_labels
@@ -23,12 +24,13 @@ from karat.training.encoder_models import (
     load_network,
     open_network,
     save_network,
-    threads,
 )
 from karat.training.encoder_training import History, Recipe, train_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_WHO = "trainer 'encoder'"
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Encoder:
             task = dataclasses.replace(task, slots=max(task.slots, start.task.slots))
         if len(task.classes) == 1 and task.kind != "tags":  # nothing to learn, and the answer is known
             return EncoderModel(self, task, None, None)
-        with threads(self.threads), drawn_from(seed):
+        with threads(self.threads, _WHO), drawn_from(seed):
             network = self._network(task, start)
             recipe = self.recipe(int(getattr(network.body.config, "hidden_size", 768)))
             history = train_network(
@@ -218,7 +220,7 @@ class Encoder:
     @staticmethod
     def load(folder: Path) -> EncoderModel:
         """Return a model that `save` wrote. Raises InputError where the folder holds none."""
-        with threads(1):
+        with threads(1, _WHO):
             network, task, about = load_network(Path(folder), "auto")
         return EncoderModel(Encoder(**about["settings"]), task, network, None)
 
@@ -259,7 +261,7 @@ class EncoderModel:
             return np.zeros((len(texts), self.task.outputs))
         different = list(dict.fromkeys(texts))
         at = {text: row for row, text in enumerate(different)}
-        with threads(self.settings.threads):
+        with threads(self.settings.threads, _WHO):
             found = self.network.read(self.network.tokens(different))
         return np.asarray(found[[at[text] for text in texts]])
 
