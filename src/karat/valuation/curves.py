@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from karat import registry
 from karat.errors import InputError, NotEnoughData
-from karat.records import Records, from_table
+from karat.records import Records
 from karat.training import grid as trainings
 from karat.training import scores as scoring
 from karat.training.base import (
@@ -40,7 +40,9 @@ from karat.training.base import (
 from karat.training.rating import most_common
 from karat.training.scores import Scored
 from karat.training.tallies import Tally
+from karat.valuation import comparing
 from karat.valuation.cells import pack, unpack
+from karat.valuation.sides import pooled
 
 Floats = NDArray[np.float64]
 Arm = Literal["human", "synthetic", "mixed"]
@@ -143,7 +145,7 @@ def run(
     metric: the score that decides; empty takes that of the kind of answers. A model that cannot be trained
     (too few records, for example) is noted as failed.
     """
-    pool = _pool(human, synthetic, test)
+    pool = pooled(human, synthetic, test)
     labelled = kind_of(pool) == "labels"
     shuffles = Shuffles(len(human), len(synthetic), seeds, seed)
     bench = Bench(
@@ -317,17 +319,6 @@ class Shuffles:
         return np.concatenate(parts).astype(np.int64)
 
 
-def _pool(human: Records, synthetic: Records, test: Records) -> Records:
-    """Return the three as one, without columns that trainers do not read and that may not fit together."""
-    sides = []
-    for side in (human, synthetic, test):
-        names = [name for name in ("id", "text", side.kind.label) if name and side.has(name)]
-        fields = {field for form in side.kind.forms for field in form} | set(side.kind.optional)
-        names += [name for name in side.table.column_names if name in fields and name not in names]
-        sides.append(from_table(side.table.select([*names, "lineage"]), side.datatype, side.path))
-    return sides[0].concat(*sides[1:])
-
-
 def _first_twin(fit: Fit, human: int, synthetic: int) -> Fit:
     whole = fit.human in (0, human) and fit.synthetic in (0, synthetic)
     return Fit(fit.arm, fit.human, fit.synthetic, 0) if whole else fit
@@ -335,5 +326,4 @@ def _first_twin(fit: Fit, human: int, synthetic: int) -> Fit:
 
 def scored(metric: str, found: Sequence[Scored], weights: scoring.Weights | None = None) -> Floats:
     """Return scores [trials, models] so that more is better (log loss with its sign turned)."""
-    sign = 1.0 if scoring.METRICS[metric] else -1.0
-    return np.stack([sign * scoring.measure(metric, each, weights) for each in found], axis=1)
+    return np.stack([comparing.scored(metric, each, weights) for each in found], axis=1)
