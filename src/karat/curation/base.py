@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.errors import BadSetting
+from karat.errors import BadSetting, NotEnoughData
 from karat.generation.base import Request, Response
 from karat.records import Records
 
@@ -170,6 +170,18 @@ def sources(records: Records, field_name: str = "") -> tuple[Source, ...]:
     for position, name in enumerate(names):
         found.setdefault(name, []).append(position)
     return tuple(Source(name, tuple(found[name])) for name in sorted(found))
+
+
+def several(records: Records, mixture: str, field_name: str = "") -> tuple[Source, ...]:
+    """Return the origins of records for a mixture. Raises NotEnoughData where there is only one."""
+    found = sources(records, field_name)
+    if len(found) < 2:
+        only = repr(found[0].name) if found and found[0].name else "no name"
+        raise NotEnoughData(
+            f"mixture {mixture!r} needs two sources at least, but {field_name or 'lineage.generator'} has "
+            f"{only} for all {len(records):,} records; name another field with {mixture}:field=..."
+        )
+    return found
 
 
 class _Squeeze(dict[int, str | None]):

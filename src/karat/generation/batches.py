@@ -82,19 +82,7 @@ class Ledger:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(sent)
-        half = path.with_name(f"{path.stem}.{os.getpid()}.half")
-        with half.open("w", encoding="utf-8") as file:
-            json.dump(asdict(sent), file)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-        with contextlib.suppress(OSError):  # a folder cannot be synced everywhere
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        write_through(self._path(sent), json.dumps(asdict(sent)))
 
     def free(self, sent: Sent, keys: Iterable[str] | None = None) -> None:
         """These rows of a batch (none given: all) have no answer there and may be handed in anew."""
@@ -133,3 +121,19 @@ class Ledger:
     def _path(self, sent: Sent) -> Path:
         assert self.folder is not None
         return self.folder / f"{sent.digest[:40]}.json"
+
+
+def write_through(path: Path, text: str) -> None:
+    """Write a small file in one go: on disk when this returns, and never half of it."""
+    half = path.with_name(f"{path.stem}.{os.getpid()}.half")
+    with half.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)
+    with contextlib.suppress(OSError):  # a folder cannot be synced everywhere
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from karat.errors import InputError, ProviderError
+from karat.generation.batches import write_through
 from karat.training.finetuning_api import LONGEST, MARK, OVER, Absent, Doubtful, FinetuningApi
 
 _LOOKS = 3  # for a job that may be there: a list may be a moment behind
@@ -70,19 +70,7 @@ class Shelf:
 
     def write(self, job: Job) -> None:
         """Note a job, on disk when this returns."""
-        path = self._path(job.digest)
-        half = path.with_name(f"{path.stem}.{os.getpid()}.half")
-        with half.open("w", encoding="utf-8") as file:
-            json.dump(asdict(job), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-        with contextlib.suppress(OSError):  # a folder cannot be synced everywhere
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        write_through(self._path(job.digest), json.dumps(asdict(job), indent=1))
 
     @contextlib.contextmanager
     def alone(self, digest: str) -> Iterator[None]:

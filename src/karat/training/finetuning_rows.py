@@ -17,7 +17,7 @@ from karat.errors import InputError
 from karat.generation.base import Message, Request, Response
 from karat.records import Records
 from karat.texts.answers import plain
-from karat.training.base import Floats, gold_labels, kind_of
+from karat.training.base import Floats, gold_labels, inputs, kind_of
 from karat.training.pairs import CHOICES, pairs
 
 NO_ANSWER = "(no valid answer)"
@@ -64,17 +64,13 @@ class Form:
 
     def given(self, records: Records) -> list[str]:
         """What the user says for each record."""
-        if records.datatype == "translation":
-            return [str(text) for text in records.column("source")]
-        if records.datatype == "instruction":
-            return [str(text) for text in records.column("prompt")]
         if records.datatype == "preference":
             found = pairs(records)
             return [
                 f"Prompt:\n{prompt}\n\nResponse a:\n{a}\n\nResponse b:\n{b}"
                 for prompt, a, b in zip(found.prompts, found.a, found.b)
             ]
-        return records.texts()
+        return inputs(records)
 
     def answers(self, records: Records) -> list[str]:
         """What the assistant answers. Raises InputError for an empty one."""

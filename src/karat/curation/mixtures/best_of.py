@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from karat.curation.base import Mixed, sources
+from karat.curation.base import Mixed, several
 from karat.curation.lexis import lexical_note
 from karat.curation.values import values_of
 from karat.errors import BadSetting, NotEnoughData
@@ -43,13 +43,7 @@ class BestOf:
             raise BadSetting(
                 "mixture 'best_of' needs the field that records of one item share: write best_of:item=FIELD"
             )
-        found = sources(candidate, self.field)
-        if len(found) < 2:
-            where = self.field or "lineage.generator"
-            raise NotEnoughData(
-                f"mixture 'best_of' needs two sources at least, but {where} has no name or one value for all "
-                f"{len(candidate):,} records; name another field with best_of:field=..."
-            )
+        found = several(candidate, "best_of", self.field)
         values, _ = values_of(
             candidate, self.by, "mixture 'best_of'", reference, cache=cache, ask=ask, seed=seed
         )

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from karat.curation.base import Mixed, sources
+from karat.curation.base import Mixed, several
 from karat.curation.lexis import lexical_note
-from karat.errors import NotEnoughData
 from karat.records import Records
 
 
@@ -39,13 +38,7 @@ class Block:
         seed: int = 0,
     ) -> Mixed:
         """Choose among the candidates; each source is taken from its best downwards."""
-        found = sources(candidate, self.field)
-        if len(found) < 2:
-            where = self.field or "lineage.generator"
-            raise NotEnoughData(
-                f"mixture 'block' needs two sources at least, but {where} has no name or one value for all "
-                f"{len(candidate):,} records; name another field with block:field=..."
-            )
+        found = several(candidate, "block", self.field)
         turn = np.random.default_rng([seed, 0xB10]).permutation(len(found)).tolist()
         order = [found[k].positions for k in turn]
         if self.item:

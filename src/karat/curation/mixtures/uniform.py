@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from karat.curation.base import Mixed, sources
+from karat.curation.base import Mixed, several, sources
 from karat.curation.lexis import lexical_note
-from karat.errors import NotEnoughData
 from karat.records import Records
 
 
@@ -34,14 +33,7 @@ class Uniform:
         seed: int = 0,
     ) -> Mixed:
         """Choose among the candidates; each source is taken from its best downwards."""
-        found = sources(candidate, self.field)
-        if len(found) < 2:
-            name = self.field or "lineage.generator"
-            only = repr(found[0].name) if found and found[0].name else "no name"
-            raise NotEnoughData(
-                f"mixture 'uniform' needs two sources at least, but {name} has {only} for all "
-                f"{len(candidate):,} records; name another field with uniform:field=..."
-            )
+        found = several(candidate, "uniform", self.field)
         rng = np.random.default_rng([seed, 0x313E])
         if self.item:
             chosen = self._by_item(candidate, rng)
