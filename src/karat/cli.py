@@ -267,7 +267,7 @@ def show_part(
 
 
 def facts(part: type[Any]) -> dict[str, str]:
-    """What a part says of itself besides its docstring: source, cost, when it misleads, what it makes or takes."""
+    """What a part says of itself besides its docstring: source, cost, when it misleads, what it makes."""
     names = {"family": "family", "higher": "higher", "misleads": "misleads", "cost": "cost", "source": "from"}
     found = {shown: getattr(part, name, "") for name, shown in names.items()}
     if isinstance(types := getattr(part, "types", ()), tuple) and types:
