@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,7 @@ from karat.training.base import Floats
 from karat.training.quiet import alone
 from karat.training.wording import Coded, Wording
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Own = TypeVar("Own", bound="LocalModel")
 
 _ABOUT = "karat_model.json"
 _ADAPTER, _WEIGHTS = "adapter", "weights"
@@ -286,7 +285,7 @@ class LocalModel:
         return home
 
     @classmethod
-    def opened(cls, folder: str | Path, *, trainable: bool = False) -> Self:
+    def opened(cls: type[Own], folder: str | Path, *, trainable: bool = False) -> Own:
         """Return the model that `save` wrote. Raises InputError where the folder holds none."""
         home = Path(folder)
         need(f"a model of {cls.kind!r}")
