@@ -128,6 +128,7 @@ def test_human_records_sold_as_synthetic_add_nothing(news: Records) -> None:
     warned: dict[str, Any] = {w.code: w for w in found.warnings}
     assert 300 == len(warned["copied_human"].records)
     assert found.generator_saw_human in ("part", "yes")
+    assert "yes" == found.to_json()["generator_saw_human"], "three words are promised"
 
 
 def test_seventy_seven_intents(data_dir: Path) -> None:

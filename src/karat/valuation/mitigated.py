@@ -145,7 +145,7 @@ class Mitigated:
             "synthetic_records": self.synthetic_records,
             "test_records": self.test_records,
             "plain": self.plain,
-            "generator_saw_human": self.generator_saw,
+            "generator_saw_human": "yes" if self.generator_saw == "part" else self.generator_saw,
             "chance": self.chance,
             "arms": [one.to_json() for one in self.arms],
             "steps": [one.to_json() for one in self.steps],

@@ -122,7 +122,8 @@ class Valued:
             "joint": self.joint.to_json(),
             "cost": self.cost.to_json(),
             "generator_saw": self.generator_saw,
-            "generator_saw_human": self.generator_saw_human,
+            # three words are promised: a part of the human records is a yes, and how large, the reason says
+            "generator_saw_human": "yes" if self.generator_saw_human == "part" else self.generator_saw_human,
             "advice": self.advice,
             "warnings": [
                 {"code": w.code, "message": w.message, "records": list(w.records[:20])} for w in self.warnings
