@@ -353,3 +353,19 @@ def test_equal_ids_of_two_files_are_two_records() -> None:
     assert 50 == len(set(sides.group.tolist()))
     for i in range(50):
         assert sides.group[50 + i] == sides.group[(i + 1) % 50]
+
+
+def test_p_and_interval_agree() -> None:
+    """A p lies below .05 exactly where the interval leaves out 0, also with few seeds."""
+    human, test = written(300, 1), written(250, 3)
+    made = written(300, 2, noise={"wood": 0.5}, name="noisy").concat(written(300, 4, name="clean"))
+    found = cross_train(human, made, test, seeds=3, budget="small")
+    assert found.labels is not None
+    rows = [(row.p, row.interval) for row in (*found.gaps, *found.labels.deficits)]
+    rows += [(row.p, row.excess_interval) for row in found.amplified if row.p is not None]
+    for p, (low, high) in rows:
+        centre = 0.02 * (high - low)  # intervals are not quite even around their value
+        if low > centre or high < -centre:
+            assert p < 0.06
+        elif low < -centre and high > centre:
+            assert p > 0.04

@@ -91,6 +91,8 @@ class AutoCurated:
             if row.gain is None or row.gain_interval is None:
                 continue
             low, high = row.gain_interval
+            if row.name == self.chosen.name:
+                continue
             if low == high == 0:
                 said += f" It scores the same as {row.name} on the test."
                 continue

@@ -184,12 +184,18 @@ class Study:
         return (max(0.0, low), min(1.0, high)) if share else (low, high)
 
     def p(self, value: float, drawn: Floats) -> float:
-        """Return the two-sided p of a mean over seeds that should be 0."""
-        mean = resample_seeds(drawn[:, None, :], rng=np.random.default_rng(self._rng))[:, 0]
-        error = float(np.std(mean, ddof=1))
-        if error == 0:
+        """Return the two-sided p of a mean over seeds that should be 0; below .05 where the interval is off 0.
+
+        Few seeds make heavy tails, of which a standard deviation says nothing: the width of the interval
+        gives the scale, and Student's t with one degree of freedom less than there are seeds the rest.
+        """
+        low, high = self.interval(value, drawn)
+        if high == low:
             return 1.0 if value == 0 else 0.0
-        return stats.normal_p(value / error)
+        if self.seeds < 2:
+            return stats.normal_p(value * 2 * stats.normal_quantile(0.975) / (high - low))
+        freedom = self.seeds - 1
+        return stats.t_p(value * 2 * stats.t_quantile(0.975, freedom) / (high - low), freedom)
 
     def cell(self, side: int, test: int) -> CrossCell:
         """Return the score of one side's models on one test, beside chance and a look-up table."""
