@@ -116,10 +116,10 @@ def _warnings(study: Study, seeds: int) -> tuple[tuple[str, str], ...]:
     """Return (code, message) of what a reader must know."""
     found = []
     tested = min(len(study.plan.test(side, k)) for side in range(len(study.names)) for k in range(seeds))
-    if tested < 100 or seeds < 3:
-        found.append(
-            ("too_few_records", f"{tested:,} test records and {seeds} seeds; 100 and 3 are needed at least")
-        )
+    few = [f"{tested:,} test records, of which 100 are needed at least"] if tested < 100 else []
+    few += [f"{seeds} seeds, of which 3 are needed at least"] if seeds < 3 else []
+    if few:
+        found.append(("too_few_records", "; ".join(few)))
     human = set(study.gold(np.flatnonzero(study.plan.sides.side == 0))) if study.labels else set()
     for side, name in enumerate(study.names[1:], 1):
         mine = set(study.gold(np.flatnonzero(study.plan.sides.side == side))) if study.labels else set()

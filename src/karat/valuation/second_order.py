@@ -184,7 +184,7 @@ class Study:
         return (max(0.0, low), min(1.0, high)) if share else (low, high)
 
     def p(self, value: float, drawn: Floats) -> float:
-        """Return the two-sided p of a mean over seeds that should be 0; below .05 where the interval is off 0.
+        """Return the two-sided p of a mean over seeds that should be 0, in agreement with its interval.
 
         Few seeds make heavy tails, of which a standard deviation says nothing: the width of the interval
         gives the scale, and Student's t with one degree of freedom less than there are seeds the rest.
