@@ -236,7 +236,7 @@ def check(train: Records, test: Records, maker: Any) -> None:
             raise NotEnoughData(f"{records.path}: no {what} records are left; give more, or drop fewer")
         if records.datatype not in types:
             raise BadSetting(
-                f"trainer {registry.name_of(maker)!r} takes {', '.join(types)} records, but {records.path} "
+                f"trainer {registry.name_of(maker)!r} takes {' or '.join(types)} records, but {records.path} "
                 f"holds {records.datatype} records; choose another trainer (see: karat list trainers)"
             )
         if tags:
