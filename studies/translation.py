@@ -9,6 +9,21 @@ targets, from theirs, and from what each mitigation makes of them (Zhang, Qiao, 
 have the same sources in the same order. The last table holds the paper's claims against the figures.
 
 What is finished is kept in `--cache`; the same call again goes on from there, also after a kill.
+
+Found with the small preset (five seeds, 4,000 pairs of at most five words, 2,000 test pairs; 19 minutes on
+two cores, 36 CPU minutes; BLEU nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0):
+
+- targets by people 11.6 [10.3, 13.1], by the weak translator 8.6 [7.5, 9.7], by the strong one 14.3 [13.0,
+  15.6];
+- the weak one's gap: ordering by its own confidence closes 48 % [23, 99], the oracle 66 % [41, 118];
+- both make more errors than people (loops 2.6 % and 0.5 % against 0) and use fewer words (distinct n-grams
+  .33 and .47 against .60).
+
+Negative: with the strong translator the loss is reversed (-2.7 [-3.9, -1.4]), its targets are easier to
+learn. Ordering by a detector (-15 % [-64, 15] of the gap) and by cosine (5 % [-29, 35]) closes nothing,
+mixing both translators is worse than the strong one alone (-2.2 [-3.0, -1.5] by area), and no mitigation
+closes the weak gap (best -2.7 [-4.3, -1.3] against all real). Half of the real pairs do not beat all weak
+ones by BLEU; by chrF they do. Not testable here: fine-tuning of pretrained models, ideas rated by people.
 """
 
 from __future__ import annotations
