@@ -64,8 +64,8 @@ def logistic_influence(
     beside = np.c_[validation, np.ones(len(validation))]
     weights = fit_logistic(design, labels, classes=classes, penalty=penalty)
     chances = _softmax(design @ weights)
-    errors = chances - _one_hot(labels, classes)
-    wrong = _softmax(beside @ weights) - _one_hot(truth, classes)
+    errors = chances - one_hot(labels, classes)
+    wrong = _softmax(beside @ weights) - one_hot(truth, classes)
     target = beside.T @ wrong / len(beside)  # the gradient of the validation loss [d, classes]
 
     def product(flat: Floats) -> Floats:
@@ -99,7 +99,7 @@ def descent_influence(
     """
     design = np.c_[features, np.ones(len(features))]
     beside = np.c_[validation, np.ones(len(validation))]
-    wanted, other = _one_hot(labels, classes), _one_hot(truth, classes)
+    wanted, other = one_hot(labels, classes), one_hot(truth, classes)
     weights = np.zeros((design.shape[1], classes))
     values, best = np.zeros(len(design)), np.inf
     for _ in range(steps):
@@ -119,7 +119,7 @@ def fit_logistic(design: Floats, labels: Ints, *, classes: int, penalty: float) 
     """Return the weights [d, classes] that minimise the mean log loss with its L2 penalty."""
     from scipy.optimize import minimize
 
-    wanted = _one_hot(labels, classes)
+    wanted = one_hot(labels, classes)
     shape = (design.shape[1], classes)
 
     def loss(flat: Floats) -> tuple[float, Floats]:
@@ -141,7 +141,8 @@ def _softmax(scores: Floats) -> Floats:
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
-def _one_hot(labels: Ints, classes: int) -> Floats:
+def one_hot(labels: Ints, classes: int) -> Floats:
+    """Return [n, classes] with a 1 in the place of each label [n]."""
     found = np.zeros((len(labels), classes))
     found[np.arange(len(labels)), labels] = 1.0
     return found

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from karat.auditing import statistics as stats
+from karat.curation.influence import one_hot
 from karat.training.base import Floats, Indices, Predictions, Written, codes
 from karat.training.pairs import Pairs, pairs
 from karat.valuation import artifacts
@@ -93,9 +93,9 @@ def _read(study: Study, cell: Cell, form: str) -> tuple[Sums, Sums, Sums, Indice
     given = np.zeros((len(test), len(classes)))
     given[:, codes(said.classes, classes)] = said.probabilities
     if form == "hard":
-        given = _one_hot(codes(said.labels, classes), len(classes))
+        given = one_hot(codes(said.labels, classes), len(classes))
     held = {
-        name: _one_hot(codes(study.gold(rows), classes), len(classes))
+        name: one_hot(codes(study.gold(rows), classes), len(classes))
         for name, rows in (("train", train), ("test", test))
     }
     if study.plan.sides.pool.datatype == "preference":
@@ -163,9 +163,3 @@ def _targets(study: Study, rows: Indices) -> list[str]:
 
 def _pairs(study: Study, rows: Indices) -> Pairs:
     return pairs(study.plan.sides.pool.take(rows))
-
-
-def _one_hot(places: NDArray[np.int64], classes: int) -> Floats:
-    found = np.zeros((len(places), classes))
-    found[np.arange(len(places)), places] = 1.0
-    return found

@@ -19,7 +19,7 @@ import numpy as np
 from karat import registry
 from karat.auditing import statistics as stats
 from karat.errors import BadSetting, KaratError, NotEnoughData
-from karat.records import Records
+from karat.records import Records, from_table
 from karat.training import scores as scoring
 from karat.training.base import Floats, Indices, Progress, gold_labels, inputs, kind_of
 from karat.training.leakage import Leakage, guard
@@ -27,7 +27,18 @@ from karat.training.stage import check
 from karat.valuation import cells, comparing
 from karat.valuation.auto_curated import AutoCurated, Proof, Tried
 from karat.valuation.cells import Bench
-from karat.valuation.policies import HUMAN_ONLY, ROW, UNION, Policy, Recipe, apply, rows, space
+from karat.valuation.policies import (
+    HUMAN_ONLY,
+    ROW,
+    UNION,
+    Policy,
+    Recipe,
+    apply,
+    curated,
+    places,
+    rows,
+    space,
+)
 from karat.valuation.sides import families, pooled
 
 FITS = {"small": 60, "medium": 250, "large": 1000}
@@ -98,8 +109,8 @@ def auto_curate(
         space(human.datatype, budget, filters=filters, orders=orders, mixtures=mixtures), fits or FITS[budget]
     )
     chosen = choose(tried)
-    kept, dropped = _curated(chosen, made, human, seed, cache)
-    proofs = prove(search, chosen, test, seeds=seeds, trials=_TRIALS[budget])
+    kept, dropped, left = _curated(chosen, made, human, seed, cache)
+    proofs = prove(search, chosen, left, test, seeds=seeds, trials=_TRIALS[budget])
     return AutoCurated(
         candidate=candidate.path,
         records=len(candidate),
@@ -182,8 +193,8 @@ class Search:
         found = []
         for k in range(count):
             free = np.flatnonzero(~kin.touched(of == k)[n:])
-            places = self.candidate.take(free).with_column(ROW, (free + n).tolist())
-            found.append(_Fold(np.flatnonzero(of[:n] != k), np.flatnonzero(of[:n] == k), places))
+            placed = self.candidate.take(free).with_column(ROW, (free + n).tolist())
+            found.append(_Fold(np.flatnonzero(of[:n] != k), np.flatnonzero(of[:n] == k), placed))
         return found
 
     def race(
@@ -313,37 +324,37 @@ def choose(tried: Sequence[Tried]) -> Policy:
 
 def _curated(
     chosen: Policy, made: Records, human: Records, seed: int, cache: Path | None
-) -> tuple[Records, Records]:
-    """Return what the chosen policy keeps of the candidates, and what it drops with the reason."""
-    from karat.curation.stage import curate
+) -> tuple[Records, Records, Indices]:
+    """Return what the chosen policy keeps of the candidates, what it drops with the reason, and all places.
 
+    The places are those that the recipe leaves in a pool of human records and candidates, before the share.
+    """
     if not chosen.synthetic:
         nothing = made.take(np.zeros(0, np.int64))
         gone = made.with_column("filter", ["auto"] * len(made))
-        return nothing, gone.with_column("reason", ["human records alone did best in validation"] * len(made))
-    recipe = chosen.recipe
-    found = curate(
-        made,
-        human,
-        filters=recipe.filters,
-        order=recipe.order or None,
-        mixture=recipe.mixture or None,
-        calibrate="none",
-        seed=seed,
-        cache=cache,
+        gone = gone.with_column("reason", ["human records alone did best in validation"] * len(made))
+        return nothing, gone, np.zeros(0, np.int64)
+    placed = made.with_column(ROW, (np.arange(len(made)) + len(human)).tolist())
+    found = curated(chosen.recipe, placed, human, seed=seed, cache=cache)
+    kept, dropped = (
+        from_table(side.table.drop_columns([ROW]), side.datatype, side.path)
+        for side in (found.kept, found.dropped)
     )
-    most = max(1, round(chosen.share * len(found.kept)))
-    if most == len(found.kept):
-        return found.kept, found.dropped
-    rest = found.kept.slice(most, len(found.kept) - most)
+    most = max(1, round(chosen.share * len(kept)))
+    if most == len(kept):
+        return kept, dropped, places(found)
+    rest = kept.slice(most, len(kept) - most)
     reason = f"not among the best {chosen.share:.0%} ({most:,} records)"
     rest = rest.with_column("filter", ["top"] * len(rest)).with_column("reason", [reason] * len(rest))
-    return found.kept.slice(0, most), found.dropped.concat(rest)
+    return kept.slice(0, most), dropped.concat(rest), places(found)
 
 
-def prove(search: Search, chosen: Policy, test: Records, *, seeds: int, trials: int) -> tuple[Proof, ...]:
+def prove(
+    search: Search, chosen: Policy, kept: Indices, test: Records, *, seeds: int, trials: int
+) -> tuple[Proof, ...]:
     """Return the scores of the choice and of what it must beat, on the test records, paired.
 
+    kept: the places that the chosen recipe leaves, best first.
     The random selection is of as many candidates as the choice keeps, with human records counted alike.
     """
     human, made = search.human, search.candidate
@@ -352,10 +363,6 @@ def prove(search: Search, chosen: Policy, test: Records, *, seeds: int, trials: 
     tested = np.arange(n + m, len(pool))
     bench = cells.bench(search.maker, pool, tested, search.metric, continues=False, cache=search.cache)
     own = np.arange(n)
-    places = made.with_column(ROW, (np.arange(m) + n).tolist())
-    kept = apply(chosen.recipe, places, human, seed=search.seed, cache=search.cache)
-    if isinstance(kept, KaratError):
-        raise kept
     arms: dict[str, list[Indices]] = {"chosen": [], "human only": [], "plain union": [], RANDOM: []}
     for k in range(seeds):
         mine = rows(chosen, kept, own)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from karat.curation.result import Curated
 from karat.curation.stage import curate
 from karat.errors import KaratError, Stopped, UnknownPart
 from karat.records import Records
@@ -120,20 +121,31 @@ def apply(
     Raises UnknownPart for a name that no part has: that is a slip, and no policy that failed.
     """
     try:
-        found = curate(
-            candidate,
-            human,
-            filters=recipe.filters,
-            order=recipe.order or None,
-            mixture=recipe.mixture or None,
-            calibrate="none",
-            seed=seed,
-            cache=cache,
-        )
+        return places(curated(recipe, candidate, human, seed=seed, cache=cache))
     except (Stopped, UnknownPart):
         raise
     except KaratError as error:
         return error
+
+
+def curated(
+    recipe: Recipe, candidate: Records, human: Records, *, seed: int = 0, cache: Path | None = None
+) -> Curated:
+    """Return what `curate` makes of candidates by a recipe, uncalibrated; the best come first."""
+    return curate(
+        candidate,
+        human,
+        filters=recipe.filters,
+        order=recipe.order or None,
+        mixture=recipe.mixture or None,
+        calibrate="none",
+        seed=seed,
+        cache=cache,
+    )
+
+
+def places(found: Curated) -> Indices:
+    """Return the places (field `_row`) of what is kept, best first."""
     return np.array([row for row in found.kept.column(ROW) if row is not None], dtype=np.int64)
 
 
