@@ -1,15 +1,18 @@
 """What a loop is made of: tasks, real data, verdicts, batches, the policy of a cycle. Knows no stage.
 
 A cycle is one parametric policy: which old rows are kept, how large the new batch is, how much of it is
-generated, how the sources are weighted and whether the pool is subsampled. Every named cycle is a preset.
+generated, what of that is selected, how the sources are weighted, whether the pool is subsampled, and how
+many models feed each other. Every named cycle is a preset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import numpy as np
 
 from karat.errors import NotEnoughData
 
@@ -55,7 +58,8 @@ class Source(Protocol):
 class Task(Protocol):
     """What is to be learned: where real texts come from and what their tokens are.
 
-    A task whose `verifies` is true also has `verify(texts) -> list[Verdict]`.
+    A task whose `verifies` is true also has `verify(texts) -> list[Verdict]`. One that can be emulated has
+    `rules(texts)` and `write(rules, n, seed=)` (see `grammars`).
     """
 
     verifies: ClassVar[bool]
@@ -108,10 +112,11 @@ class Pool:
 
 @dataclass(frozen=True)
 class Batch:
-    """Training data of one iteration: texts, and for each the iteration that made it (-1: human)."""
+    """Training data: texts, and for each the iteration and the model that made it (-1: people)."""
 
     texts: tuple[str, ...]
     made: tuple[int, ...]
+    models: tuple[int, ...] = ()  # which of several models; empty: always the first
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -121,13 +126,24 @@ class Batch:
         """How many rows people (or the task's grammar) made."""
         return sum(made < 0 for made in self.made)
 
+    def model(self, position: int) -> int:
+        """Return which model made a row."""
+        return self.models[position] if self.models else 0
+
     def take(self, indices: Sequence[int]) -> Batch:
         """Return the rows at these positions."""
-        return Batch(tuple(self.texts[i] for i in indices), tuple(self.made[i] for i in indices))
+        return Batch(
+            tuple(self.texts[i] for i in indices),
+            tuple(self.made[i] for i in indices),
+            tuple(self.models[i] for i in indices) if self.models else (),
+        )
 
     def plus(self, other: Batch) -> Batch:
         """Return these rows and then the other ones."""
-        return Batch(self.texts + other.texts, self.made + other.made)
+        models = ()
+        if self.models or other.models:
+            models = (self.models or (0,) * len(self)) + (other.models or (0,) * len(other))
+        return Batch(self.texts + other.texts, self.made + other.made, models)
 
 
 HUMAN = -1
@@ -139,24 +155,49 @@ def human_batch(texts: Sequence[str]) -> Batch:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which texts of a model may become training data.
+
+    by: `none` takes all; `verifier` takes what it holds for correct; `confidence` and `surprise` take the
+        share `keep` that the model itself finds likeliest or unlikeliest a token; `detector` draws rows of
+        the whole pool with weight (1 - p_ai)^strength, each at most `repeats` times (Drayson et al. 2025).
+    false_positives, false_negatives: share of wrong texts that the verifier lets through, and of correct
+        ones that it refuses; a text is judged alike each time it comes.
+    """
+
+    by: Literal["none", "verifier", "confidence", "surprise", "detector"] = "none"
+    keep: float = 1.0
+    false_positives: float = 0.0
+    false_negatives: float = 0.0
+    strength: float = 10.0
+    repeats: int = 3
+
+
+@dataclass(frozen=True)
 class Policy:
     """How the next training data are made; sizes are shares of the loop's n.
 
-    keep: `none` starts anew, `all` removes nothing, `sample` keeps `keep_share * n` random rows of the last
-        training data.
+    keep: `none` starts anew, `all` removes nothing, `human` removes what models wrote, `sample` keeps
+        `keep_share * n` random rows of the last training data.
     batch: rows added each iteration. generated_share: how much of the batch the model writes; the rest is
         fresh real data.
     weights: `pool` treats all rows alike, `source` gives real data and every iteration the same share
         (needs subsample).
     subsample: rows drawn from everything kept for the training; 0 trains on all of it.
+    selection: which of the written texts may become training data.
+    models: how many models there are. feed: whose texts a model trains on: its `own`, those of the model
+        before it in a `ring`, or an equal share of a `pool` of all.
     """
 
-    keep: Literal["none", "all", "sample"] = "none"
+    keep: Literal["none", "all", "human", "sample"] = "none"
     keep_share: float = 0.0
     batch: float = 1.0
     generated_share: float = 1.0
     weights: Literal["pool", "source"] = "pool"
     subsample: float = 0.0
+    selection: Selection = Selection()
+    models: int = 1
+    feed: Literal["own", "ring", "pool"] = "own"
 
     def with_fresh(self, share: float) -> Policy:
         """Return the policy with a share of fresh real data inside each new batch."""
@@ -185,27 +226,50 @@ def needed(policy: Policy, n: int) -> tuple[int, int]:
 
 
 def advance(
-    policy: Policy, pool: Batch, generated: Batch, fresh: Sequence[str], *, n: int, seed: int
+    policy: Policy,
+    pool: Batch,
+    generated: Batch,
+    fresh: Sequence[str],
+    *,
+    n: int,
+    seed: int,
+    weigh: Callable[[Batch], Sequence[float]] | None = None,
 ) -> tuple[Batch, Batch]:
     """Return (everything kept, the rows to train on) for the next iteration.
 
-    `generated` holds the samples of this iteration's model, of which as many are taken as the policy needs.
+    `generated` holds what this iteration's models wrote and a selection let through, of which as many are
+    taken as the policy needs, or all where they are fewer. `weigh` gives the rows of the pool weights, by
+    which as many are drawn (selection by detector).
     """
     random = Random(f"advance:{seed}")
     wanted, wanted_fresh = needed(policy, n)
-    assert len(generated) >= wanted and len(fresh) >= wanted_fresh, (
-        "the batch is smaller than its policy needs"
-    )
+    assert len(fresh) >= wanted_fresh, "fewer fresh rows than the policy needs"
     # The samples are independent, so that the first ones are as random as any.
-    new = generated.take(range(wanted)).plus(human_batch(fresh[:wanted_fresh]))
+    new = generated.take(range(min(wanted, len(generated)))).plus(human_batch(fresh[:wanted_fresh]))
     if policy.keep == "none":
         kept = new
-    elif policy.keep == "all":
-        kept = pool.plus(new)
-    else:
+    elif policy.keep == "sample":
         rows = min(len(pool), round(policy.keep_share * n))
         kept = pool.take(sorted(random.sample(range(len(pool)), rows))).plus(new)
-    return kept, _subsample(policy, kept, n, random)
+    else:
+        kept = pool.plus(new)
+    # The pool of `human` stays as it began: the first real data, to which each time only the newest are added.
+    held = pool if policy.keep == "human" else kept
+    if weigh is not None and len(kept):
+        rows = round(policy.subsample * n) or len(kept)
+        return held, _weighted(policy, kept, weigh(kept), rows, seed)
+    return held, _subsample(policy, kept, n, random)
+
+
+def _weighted(policy: Policy, kept: Batch, weights: Sequence[float], rows: int, seed: int) -> Batch:
+    """Draw rows by weight, each at most `repeats` times; what has no weight left is drawn evenly."""
+    from karat.curation.repeats import drawn
+
+    floor = 1e-9 * max(*weights, 1e-9)
+    counts = drawn(
+        np.maximum(np.asarray(weights, dtype=np.float64), floor), rows, policy.selection.repeats, seed
+    )
+    return kept.take(np.repeat(np.arange(len(kept)), counts).tolist())
 
 
 def _subsample(policy: Policy, kept: Batch, n: int, random: Random) -> Batch:
@@ -227,22 +291,31 @@ def _subsample(policy: Policy, kept: Batch, n: int, random: Random) -> Batch:
     return kept.take(sorted(chosen))
 
 
-def as_rows(batch: Batch, *, cycle: str, seed: int, iteration: int) -> list[dict[str, Any]]:
-    """Return a batch as record rows whose lineage says who made each: iteration, source and parent model."""
+def as_rows(
+    batch: Batch, *, cycle: str, seed: int, iteration: int, model: int | None = None
+) -> list[dict[str, Any]]:
+    """Return a batch as record rows whose lineage says who made each: iteration, source and parent model.
+
+    `model`: for which of several models the rows are.
+    """
     rows = []
+    mine = "" if model is None else f":{model}"
     for position, (text, made) in enumerate(zip(batch.texts, batch.made)):
         human = made < 0
+        writer = (
+            None if human else model_name(cycle, seed, made, batch.model(position) if batch.models else None)
+        )
         lineage = {
             "source": "human" if human else "synthetic",
-            "generator": None if human else model_name(cycle, seed, made),
+            "generator": writer,
             "iteration": None if human else made,
             "seed": seed,
-            "parents": [] if human else [model_name(cycle, seed, made)],
+            "parents": [] if writer is None else [writer],
         }
-        rows.append({"id": f"{cycle}:{seed}:{iteration}:{position}", "text": text, "lineage": lineage})
+        rows.append({"id": f"{cycle}:{seed}:{iteration}{mine}:{position}", "text": text, "lineage": lineage})
     return rows
 
 
-def model_name(cycle: str, seed: int, iteration: int) -> str:
-    """Return the name of the model that an iteration trained."""
-    return f"model:{cycle}:{seed}:{iteration}"
+def model_name(cycle: str, seed: int, iteration: int, model: int | None = None) -> str:
+    """Return the name of the model that an iteration trained; `model`: which of several."""
+    return f"model:{cycle}:{seed}:{iteration}" + ("" if model is None else f":{model}")

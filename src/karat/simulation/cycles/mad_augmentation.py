@@ -1,0 +1,23 @@
+"""The synthetic augmentation loop of the MAD paper, as a preset; knows no loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from karat.simulation.base import Policy
+
+
+@dataclass(frozen=True)
+class MadAugmentation:
+    """The first human data stay and are joined by what the last model wrote (Alemohammad et al. 2024)."""
+
+    size: float = 1.0  # synthetic rows an iteration, as a share of the first human data
+    pool: bool = False  # whether the rows of earlier models stay as well
+
+    def __post_init__(self) -> None:
+        if self.size <= 0:
+            raise ValueError(f"size={self.size} adds nothing; give a number above 0")
+
+    def policy(self) -> Policy:
+        """Return the policy: keep the first human data, add synthetic rows."""
+        return Policy(keep="all" if self.pool else "human", batch=self.size)

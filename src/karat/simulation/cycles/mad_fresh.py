@@ -1,0 +1,24 @@
+"""The fresh data loop of the MAD paper, as a preset; knows no loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from karat.simulation.base import Policy
+
+
+@dataclass(frozen=True)
+class MadFresh:
+    """Each model trains on new human data and on what the last model wrote (Alemohammad et al. 2024)."""
+
+    fresh: float = 0.5  # new human rows an iteration, as a share of the first human data
+    size: float = 0.5  # synthetic rows an iteration, the same way
+
+    def __post_init__(self) -> None:
+        if self.fresh < 0 or self.size < 0 or not self.fresh + self.size > 0:
+            raise ValueError(f"fresh={self.fresh} and size={self.size} must not be below 0, nor both 0")
+
+    def policy(self) -> Policy:
+        """Return the policy: keep nothing; train on new human and new synthetic rows."""
+        rows = self.fresh + self.size
+        return Policy(keep="none", batch=rows, generated_share=self.size / rows)

@@ -1,0 +1,22 @@
+"""The fully synthetic loop of the MAD paper, as a preset; knows no loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from karat.simulation.base import Policy
+
+
+@dataclass(frozen=True)
+class MadSynthetic:
+    """Each model trains only on what the last one wrote: the fully synthetic loop (Alemohammad et al. 2024)."""
+
+    size: float = 1.0  # synthetic rows an iteration, as a share of the first human data
+
+    def __post_init__(self) -> None:
+        if self.size <= 0:
+            raise ValueError(f"size={self.size} trains on nothing; give a number above 0")
+
+    def policy(self) -> Policy:
+        """Return the policy: keep nothing, train on new synthetic rows."""
+        return Policy(keep="none", batch=self.size)

@@ -1,0 +1,21 @@
+"""Replacement, as a preset; knows no loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from karat.simulation.base import Policy, check_share
+
+
+@dataclass(frozen=True)
+class Replace:
+    """All data are replaced by what the last model wrote: `full` under the name of Gerstgrasser et al. 2024."""
+
+    fresh_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_share("fresh_share", self.fresh_share)
+
+    def policy(self) -> Policy:
+        """Return the policy: keep nothing, replace everything."""
+        return Policy(keep="none", batch=1.0, generated_share=1.0 - self.fresh_share)
