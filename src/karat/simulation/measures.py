@@ -1,28 +1,32 @@
 """What is measured in each iteration: correctness, diversity, coverage, with intervals. Knows no loop.
 
 Distances between all pairs are exact: equal texts are merged and counted. Above a bound on the number of
-distinct
-pairs they are sampled, and the interval then holds the sampling error as well.
+distinct pairs they are sampled, and the interval then holds the sampling error as well.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from karat.auditing.statistics import Estimate, wilson
+from karat.auditing.statistics import Estimate, jackknife, wilson
 from karat.simulation.base import Verdict
+from karat.simulation.repetition import self_bleu
 
 EXACT_PAIRS = 4_000_000
 """Up to this many pairs of distinct texts the mean distance is exact (about half a second on one core)."""
 
 SAMPLED_PARTNERS = 40
 """Partners for each text where pairs are sampled."""
+
+GROUPS = 10
+"""Groups of texts of which the jackknife leaves out one at a time."""
 
 Interval = tuple[float, float]
 
@@ -34,7 +38,7 @@ class Measures:
     n: int
     valid: float | None
     correct: float | None
-    errors: dict[str, int]
+    errors: dict[str, int]  # texts of each class of error
     levenshtein: float
     distinct: int
     distinct_correct: int | None
@@ -46,6 +50,12 @@ class Measures:
     new: float | None  # share of the texts that the real data of iteration 0 do not hold
     intervals: dict[str, Interval]
     sampled: bool  # whether the pairs behind `levenshtein` were sampled
+    lengths: dict[str, int] = field(default_factory=dict)  # texts of each bin of token lengths
+    depths: dict[str, int] = field(default_factory=dict)  # valid texts of each depth
+    mean_depth: float | None = None  # of valid texts
+    self_bleu: float | None = None  # 0 to 1, among a hundred texts; None for a single text
+    coverage: float | None = None  # share of the support sample's rows that some text equals
+    coverage_rare: float | None = None  # the same of its rows that the support sample holds once
 
 
 def measure(
@@ -53,55 +63,158 @@ def measure(
     verdicts: Sequence[Verdict] | None = None,
     *,
     known: frozenset[tuple[str, ...]] | None = None,
+    support: Sequence[tuple[str, ...]] | None = None,
     orders: Sequence[int] = (1, 2, 3),
     seed: int = 0,
     exact_pairs: int = EXACT_PAIRS,
 ) -> Measures:
-    """Measure token lists (one for each text), and their verdicts where a verifier gave them."""
+    """Measure token lists (one for each text), and their verdicts where a verifier gave them.
+
+    known: rows that do not count as new. support: the rows of an independent real sample, whose coverage is
+    asked. orders: of the n-grams that are counted. exact_pairs: up to so many pairs no pair is left out.
+    """
     n = len(tokens)
     assert n > 0, "nothing to measure"
     rows = [tuple(row) for row in tokens]
     counts = Counter(rows)
-    intervals: dict[str, Interval] = {}
     distance, exact = levenshtein_diversity(rows, seed=seed, exact_pairs=exact_pairs)
-    intervals["levenshtein"] = _interval(distance, (0.0, 1.0))
-    intervals["distinct"] = _interval(distinct_estimate(list(counts.values())), (1.0, float(n)))
     shares = np.asarray(list(counts.values()), dtype=np.float64) / n
-    entropy = _entropy(shares, n)
-    intervals["entropy"] = _interval(entropy, (0.0, None))
+    entropy, hill_2 = _entropy(shares, n), _hill_2(shares, n)
+    length = _mean([len(row) for row in rows])
+    bleu = self_bleu(rows, seed=seed)
+    intervals = {
+        "levenshtein": _interval(distance, (0.0, 1.0)),
+        "distinct": _interval(distinct_estimate(list(counts.values())), (1.0, float(n))),
+        "entropy": _interval(entropy, (0.0, None)),
+        "hill_2": _interval(hill_2, (1.0, None)),
+        "mean_length": _interval(length, (0.0, None)),
+    }
     intervals["hill_1"] = (math.exp(intervals["entropy"][0]), math.exp(intervals["entropy"][1]))
-    lengths = np.asarray([len(row) for row in rows], dtype=np.float64)
-    spread = float(lengths.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
-    length = Estimate(float(lengths.mean()), spread, n - 1)
-    intervals["mean_length"] = _interval(length, (0.0, None))
-    valid = correct = distinct_correct = None
-    errors: dict[str, int] = {}
-    if verdicts is not None:
-        good, right = sum(v.valid for v in verdicts), sum(v.correct for v in verdicts)
-        valid, correct = good / n, right / n
-        intervals["valid"] = wilson(good, n) or (0.0, 1.0)
-        intervals["correct"] = wilson(right, n) or (0.0, 1.0)
-        held = Counter(row for row, verdict in zip(rows, verdicts) if verdict.correct)
-        distinct_correct = len(held)
-        intervals["distinct_correct"] = _interval(distinct_estimate(list(held.values())), (0.0, float(n)))
-        errors = dict(sorted(Counter(v.kind for v in verdicts if not v.valid).items()))
+    if bleu is not None:
+        intervals["self_bleu"] = _interval(bleu, (0.0, 1.0))
+    grams = {str(order): ngram_estimate(rows, order) for order in orders}
+    intervals |= {f"distinct_{order}": _interval(found, (0.0, 1.0)) for order, found in grams.items()}
+    new = None if known is None else sum(row not in known for row in rows)
+    if new is not None:
+        intervals["new"] = wilson(new, n) or (0.0, 1.0)
+    judged = _judged(rows, verdicts, intervals)
+    covered = _covered(counts, support, intervals)
     return Measures(
         n=n,
-        valid=valid,
-        correct=correct,
-        errors=errors,
+        **judged,
         levenshtein=distance.value,
         distinct=len(counts),
-        distinct_correct=distinct_correct,
         entropy=entropy.value,
         hill_1=math.exp(entropy.value),
-        hill_2=float(1.0 / (shares**2).sum()),
+        hill_2=hill_2.value,
         mean_length=length.value,
-        distinct_n={str(order): distinct_ngrams(rows, order) for order in orders},
-        new=None if known is None else sum(row not in known for row in rows) / n,
+        distinct_n={order: found.value for order, found in grams.items()},
+        new=None if new is None else new / n,
         intervals=intervals,
         sampled=not exact,
+        lengths=length_histogram([len(row) for row in rows]),
+        self_bleu=None if bleu is None else bleu.value,
+        coverage=covered[0],
+        coverage_rare=covered[1],
     )
+
+
+def _judged(
+    rows: Sequence[tuple[str, ...]], verdicts: Sequence[Verdict] | None, intervals: dict[str, Interval]
+) -> dict[str, Any]:
+    """Return what verdicts say, as fields of Measures, and add its intervals."""
+    if verdicts is None:
+        return {"valid": None, "correct": None, "errors": {}, "distinct_correct": None}
+    n, good, right = len(rows), sum(v.valid for v in verdicts), sum(v.correct for v in verdicts)
+    intervals["valid"] = wilson(good, n) or (0.0, 1.0)
+    intervals["correct"] = wilson(right, n) or (0.0, 1.0)
+    held = Counter(row for row, verdict in zip(rows, verdicts) if verdict.correct)
+    intervals["distinct_correct"] = _interval(distinct_estimate(list(held.values())), (0.0, float(n)))
+    errors = Counter(verdict.kind for verdict in verdicts if not verdict.valid)
+    intervals |= {f"error:{kind}": wilson(times, n) or (0.0, 1.0) for kind, times in errors.items()}
+    depths = [verdict.depth for verdict in verdicts if verdict.valid]
+    depth = _mean(depths) if depths else None
+    if depth is not None:
+        intervals["mean_depth"] = _interval(depth, (0.0, None))
+    return {
+        "valid": good / n,
+        "correct": right / n,
+        "errors": dict(sorted(errors.items())),
+        "distinct_correct": len(held),
+        "depths": {str(deep): times for deep, times in sorted(Counter(depths).items())},
+        "mean_depth": None if depth is None else depth.value,
+    }
+
+
+def _covered(
+    counts: Counter[tuple[str, ...]],
+    support: Sequence[tuple[str, ...]] | None,
+    intervals: dict[str, Interval],
+) -> tuple[float | None, float | None]:
+    """Return the coverage of the whole support and of what is rare in it, and add their intervals."""
+    if not support:
+        return None, None
+    wanted = Counter(map(tuple, support))
+    rare = Counter({row: 1 for row, times in wanted.items() if times == 1})
+    found: list[float | None] = []
+    for name, part in (("coverage", wanted), ("coverage_rare", rare)):
+        if not part:
+            found.append(None)
+            continue
+        estimate, interval = coverage_estimate(counts, part)
+        intervals[name] = interval
+        found.append(estimate.value)
+    return found[0], found[1]
+
+
+def coverage_estimate(
+    counts: Mapping[tuple[str, ...], int], wanted: Mapping[tuple[str, ...], int]
+) -> tuple[Estimate, Interval]:
+    """Return the share of the wanted rows that were written at least once, and its 95% interval.
+
+    counts: how often each row was written. wanted: how often an independent real sample holds each row, so
+    that the share estimates how much of the real distribution n texts reach; it grows with n.
+    Two errors add up: that of a share among finitely many real rows, and that of the written texts, where
+    Var = sum w^2 q (1 - q) with q the chance that a row is written at all. Under Poisson sampling the sum
+    of w^2 over rows written an odd number of times less that over rows written an even number of times
+    has just this expectation (the argument of Good and Toulmin 1956, with weights).
+    """
+    total = sum(wanted.values())
+    hits = sum(times for row, times in wanted.items() if row in counts)
+    share, variance, once = hits / total, 0.0, 0.0
+    for row, times in wanted.items():
+        seen = counts.get(row, 0)
+        if seen:
+            variance += (times / total) ** 2 * (1 if seen % 2 else -1)
+            once += (times / total) ** 2 * (seen == 1)
+    written = min(max(variance, 0.0), once)
+    estimate = Estimate(share, math.sqrt(share * (1 - share) / total + written), max(1, total - 1))
+    of_rows = wilson(hits, total) or (0.0, 1.0)
+    low, high = _interval(estimate, (0.0, 1.0))
+    # Where all or nothing is covered only Wilson's interval knows that there is an error at all.
+    return estimate, (min(low, of_rows[0]), max(high, of_rows[1]))
+
+
+def length_histogram(lengths: Sequence[int]) -> dict[str, int]:
+    """Return how many texts have each length in tokens, in bins that are the same for all corpora."""
+    found = Counter(map(length_bin, lengths))
+    ordered = sorted(found, key=lambda name: int(name.partition("-")[0]))
+    return {name: found[name] for name in ordered}
+
+
+def length_bin(length: int) -> str:
+    """Return the bin of a length: 0, 1, 2, 3, 4-5, 6-7, 8-11, 12-15 and so on, two bins a doubling."""
+    if length < 4:
+        return str(length)
+    half = 1 << (length.bit_length() - 2)
+    low = length // half * half
+    return f"{low}-{low + half - 1}"
+
+
+def _mean(values: Sequence[int]) -> Estimate:
+    found = np.asarray(values, dtype=np.float64)
+    error = float(found.std(ddof=1)) / math.sqrt(len(found)) if len(found) > 1 else 0.0
+    return Estimate(float(found.mean()), error, len(found) - 1)
 
 
 def levenshtein_diversity(
@@ -110,9 +223,8 @@ def levenshtein_diversity(
     """Return (mean over all pairs of edit distance / length of the longer text, whether all pairs were used).
 
     Source: Briesch et al. 2023 (their normaliser is not stated; the longer length is ours). The error is
-        that of a
-    U-statistic: 4/n times the variance of a text's mean distance, plus the sampling error where pairs are
-    sampled.
+    that of a U-statistic: 4/n times the variance of a text's mean distance, plus the sampling error where
+    pairs are sampled.
     """
     n = len(tokens)
     if n < 2:
@@ -153,8 +265,7 @@ def _sampled(texts: list[str], seed: int) -> tuple[float, float]:
     """Return (mean, standard error) from each text's distance to a few random partners.
 
     Partners are the same for all texts in shuffled order (text i meets text i + shift), so that each text
-    is drawn
-    equally often. The error adds what finitely many texts and finitely many partners contribute.
+    is drawn equally often. The error adds what finitely many texts and finitely many partners contribute.
     """
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import cpdist
@@ -194,8 +305,7 @@ def distinct_estimate(counts: Sequence[int]) -> Estimate:
     """The number of distinct texts among n draws with its error, from how often each text was seen.
 
     Source: for Poisson sampling Var(D_n) = E(D_2n) - E(D_n), and Good and Toulmin (1956) estimate that
-        difference by
-    f1 - f2 + f3 - ..., where f_k texts were seen k times.
+    difference by f1 - f2 + f3 - ..., where f_k texts were seen k times.
     """
     seen = Counter(counts)
     variance = sum((1 if k % 2 else -1) * times for k, times in seen.items())
@@ -206,12 +316,29 @@ def distinct_estimate(counts: Sequence[int]) -> Estimate:
 
 def distinct_ngrams(tokens: Sequence[Sequence[str]], order: int) -> float:
     """Distinct n-grams / n-grams (Li et al. 2016); n-grams do not cross texts. 0 where there are none."""
-    grams: Counter[tuple[str, ...]] = Counter()
-    for row, times in Counter(map(tuple, tokens)).items():
+    return ngram_estimate(tokens, order).value
+
+
+def ngram_estimate(tokens: Sequence[Sequence[str]], order: int) -> Estimate:
+    """The same with its error: the jackknife over GROUPS groups of texts, which errs on the wide side."""
+    n = len(tokens)
+    groups = min(GROUPS, n)
+    held: dict[tuple[str, ...], int] = {}  # the only group that holds an n-gram, or -1
+    totals = np.zeros(groups)
+    for place, row in enumerate(map(tuple, tokens)):
+        group = place % groups
+        totals[group] += max(0, len(row) - order + 1)
         for start in range(len(row) - order + 1):
-            grams[row[start : start + order]] += times
-    total = sum(grams.values())
-    return len(grams) / total if total else 0.0
+            gram = row[start : start + order]
+            if held.setdefault(gram, group) != group:
+                held[gram] = -1
+    total = float(totals.sum())
+    if not total:
+        return Estimate(0.0, 0.0, groups - 1)
+    only = np.bincount([group for group in held.values() if group >= 0], minlength=groups)
+    rest = total - totals
+    left_out = np.where(rest > 0, (len(held) - only) / np.maximum(rest, 1), 0.0)
+    return jackknife(len(held) / total, left_out)
 
 
 def _entropy(shares: NDArray[np.float64], n: int) -> Estimate:
@@ -220,3 +347,10 @@ def _entropy(shares: NDArray[np.float64], n: int) -> Estimate:
     entropy = max(0.0, float(-(shares * logs).sum()))
     error = math.sqrt(max(0.0, float((shares * logs**2).sum()) - entropy**2) / n)
     return Estimate(entropy, error, n - 1)
+
+
+def _hill_2(shares: NDArray[np.float64], n: int) -> Estimate:
+    """Plug-in 1 / sum p^2 and its standard error: Var(sum p^2) = 4 (sum p^3 - (sum p^2)^2) / n, delta method."""
+    same = float((shares**2).sum())
+    variance = 4 * max(0.0, float((shares**3).sum()) - same**2) / n
+    return Estimate(1 / same, math.sqrt(variance) / same**2, n - 1)
