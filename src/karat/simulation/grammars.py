@@ -6,6 +6,7 @@ choice was made in each place is all that an emulated model knows.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -40,9 +41,9 @@ class Draws:
     def __call__(self, place: Place) -> str:
         """Draw one choice. Raises KeyError for a place that no text ever reached."""
         names, cumulative = self.tables[place]
-        if len(names) == 1:
-            return names[0]
-        return self.random.choices(names, cum_weights=cumulative)[0]
+        # As random.choices draws, without the cost of its call; a single choice takes its number, too, so that
+        # what a seed writes does not depend on how a place came to have one choice.
+        return names[bisect(cumulative, self.random.random() * cumulative[-1], 0, len(names) - 1)]
 
 
 def grown(grow: Callable[[Draws], str], rules: Rules, n: int, *, seed: int) -> list[str]:

@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
 from karat.errors import BadSetting, InputError
 from karat.simulation.base import Pool, Source, Verdict
+from karat.simulation.grammars import Draws, Endless, Rules, counted, grown
 
 if TYPE_CHECKING:
     from karat.records import Records
@@ -35,9 +35,14 @@ TOKEN = re.compile(r"\w+|[^\w\s]")
 PARENTHESES = ("(", ")")
 
 Place = tuple[int, str, int]
-"""Where a rule is used: depth, the parent's operator, left (0) or right (1)."""
+"""Where a choice is made: depth, the parent's operator, left (0) or right (1)."""
 
-Rules = dict[Place, dict[str, float]]
+ROOT: Place = (0, "", 0)
+Operand = tuple[bool, str]
+"""The value of a finished operand, and the choice at its top: a leaf or an operator."""
+
+LONGEST = 64
+"""Characters a token; a text that is longer than all tokens of the limit is not even cut into tokens."""
 
 ERRORS = {
     "empty": "no token at all",
@@ -106,7 +111,7 @@ class Logic:
     def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
         """Where real expressions come from: the grammar without end, or the user's own file."""
         if human is None:
-            return Grammar(self, seed)
+            return Endless(self, seed)
         texts = human.texts()
         for identity, text in zip(human.ids, texts, strict=True):
             verdict = self.parse(text)
@@ -156,56 +161,65 @@ class Logic:
 
     def parse(self, text: str) -> Verdict:
         """Judge one text with an explicit stack, so that no input can exhaust Python's own."""
+        return self._read(text)[0]
+
+    def _read(self, text: str) -> tuple[Verdict, list[tuple[Place, str]]]:
+        """Judge one text; return the choices that make it, too, where it is valid."""
+        if len(text) > self.length_limit * LONGEST:
+            return Verdict("too_long"), []
         tokens = TOKEN.findall(text)
-        if not tokens:
-            return Verdict("empty")
-        if len(tokens) > self.length_limit:
-            return Verdict("too_long")
+        if not tokens or len(tokens) > self.length_limit:
+            return Verdict("too_long" if tokens else "empty"), []
         if any(
             token not in self.weights and token not in LEAVES and token not in PARENTHESES for token in tokens
         ):
-            return Verdict("unknown_token")
-        # One frame per open parenthesis: [operator or None, operands so far]. A finished operand is
-        # folded into its frame.
-        stack: list[tuple[str | None, list[bool]]] = []
+            return Verdict("unknown_token"), []
+        # One frame per open parenthesis: [operator or None, operands so far as (value, choice)]. A finished
+        # operand is folded into its frame; its place is known when the frame closes.
+        stack: list[tuple[str | None, list[Operand]]] = []
+        made: list[tuple[Place, str]] = []
         deepest = 0
         for position, token in enumerate(tokens):
             if token == "(":
                 if not self._wants_operand(stack):
-                    return Verdict("misplaced")
+                    return Verdict("misplaced"), []
                 stack.append((None, []))
                 deepest = max(deepest, len(stack))
                 if deepest > self.depth_limit:
-                    return Verdict("too_deep")
+                    return Verdict("too_deep"), []
                 continue
             if token in LEAVES:
                 if not self._wants_operand(stack):
-                    return Verdict("misplaced")
-                done, value = True, LEAVES[token]
+                    return Verdict("misplaced"), []
+                done = (LEAVES[token], token)
             elif token == ")":
                 if not stack:
-                    return Verdict("unbalanced")
-                closed = self._close(*stack[-1])
+                    return Verdict("unbalanced"), []
+                operator, operands = stack[-1]
+                closed = self._close(operator, operands)
                 if closed is None:
-                    return Verdict("misplaced")
+                    return Verdict("misplaced"), []
+                depth, name = len(stack), closed[1]
+                made += [((depth, name, side), choice) for side, (_, choice) in enumerate(operands)]
                 stack.pop()
-                done, value = True, closed
+                done = closed
             else:
                 # `not` comes before its operand, every other operator after its first one.
                 if not stack or stack[-1][0] is not None or len(stack[-1][1]) != (token != "not"):
-                    return Verdict("misplaced")
+                    return Verdict("misplaced"), []
                 stack[-1] = (token, stack[-1][1])
-                done, value = False, False
-            if done and stack:
-                stack[-1][1].append(value)
-            elif done:
-                if position + 1 < len(tokens):
-                    return Verdict("unbalanced" if set(tokens[position + 1 :]) == {")"} else "trailing")
-                return Verdict("true" if value else "false", depth=deepest)
-        return Verdict("unbalanced")
+                continue
+            if stack:
+                stack[-1][1].append(done)
+            elif position + 1 < len(tokens):
+                return Verdict("unbalanced" if set(tokens[position + 1 :]) == {")"} else "trailing"), []
+            else:
+                made.append((ROOT, done[1]))
+                return Verdict("true" if done[0] else "false", depth=deepest), made
+        return Verdict("unbalanced"), []
 
     @staticmethod
-    def _wants_operand(stack: list[tuple[str | None, list[bool]]]) -> bool:
+    def _wants_operand(stack: list[tuple[str | None, list[Operand]]]) -> bool:
         if not stack:
             return True
         operator, operands = stack[-1]
@@ -214,69 +228,39 @@ class Logic:
         return len(operands) == (operator != "not")
 
     @staticmethod
-    def _close(operator: str | None, operands: list[bool]) -> bool | None:
+    def _close(operator: str | None, operands: list[Operand]) -> Operand | None:
         if operator == "not" and len(operands) == 1:
-            return not operands[0]
+            return not operands[0][0], operator
         if operator is not None and operator != "not" and len(operands) == 2:
-            return bool(BINARY[operator] >> (2 * operands[0] + operands[1]) & 1)
+            return bool(BINARY[operator] >> (2 * operands[0][0] + operands[1][0]) & 1), operator
         return None
 
-    # --- the grammar as a model: what the emulator of the forecast needs -----------------------------------
+    # --- the grammar as a model: what an emulator of a learner needs -----------------------------------------
 
     def rules(self, texts: Sequence[str]) -> Rules:
-        """Count how often each rule was used in each place (depth, parent, side); texts must be valid."""
-        found: Rules = {}
-        for text, times in Counter(texts).items():
-            tokens = TOKEN.findall(text)
-            end = self._count(tokens, 0, (0, "", 0), times, found)
-            assert end == len(tokens), f"{text!r} is not valid, so it has no rules"
-        return found
-
-    def _count(self, tokens: list[str], at: int, place: Place, times: int, found: Rules) -> int:
-        """Count the rules of the expression that starts at a token; return where it ends."""
-        uses = found.setdefault(place, {})
-        if tokens[at] in LEAVES:
-            uses[tokens[at]] = uses.get(tokens[at], 0.0) + times
-            return at + 1
-        depth = place[0] + 1
-        if tokens[at + 1] == "not":
-            name, at = "not", self._count(tokens, at + 2, (depth, "not", 0), times, found)
-        else:
-            # The operator stands behind its left operand, whose place it names: look for it first.
-            name = tokens[self._skip(tokens, at + 1)]
-            at = self._count(tokens, at + 1, (depth, name, 0), times, found)
-            at = self._count(tokens, at + 1, (depth, name, 1), times, found)
-        uses[name] = uses.get(name, 0.0) + times
-        return at + 1
-
-    @staticmethod
-    def _skip(tokens: list[str], at: int) -> int:
-        """Return where the expression that starts at a token ends."""
-        open_ = 0
-        while True:
-            open_ += {"(": 1, ")": -1}.get(tokens[at], 0)
-            at += 1
-            if not open_:
-                return at
+        """Count how often each choice was made in each place (depth, parent, side), over the valid texts."""
+        return counted((self._read(text)[1], times) for text, times in Counter(texts).items())
 
     def write(self, rules: Rules, n: int, *, seed: int) -> list[str]:
         """Draw n expressions from rule counts; they are valid, but need not be True."""
-        random = Random(f"rules:{seed}")
-        tables = {place: (list(uses), list(accumulate(uses.values()))) for place, uses in rules.items()}
-        return [self._expand(tables, random, (0, "", 0)) for _ in range(n)]
+        return grown(self._expand, rules, n, seed=seed)
 
-    def _expand(
-        self, tables: dict[Place, tuple[list[str], list[float]]], random: Random, place: Place
-    ) -> str:
-        names, cumulative = tables[place]
-        name = random.choices(names, cum_weights=cumulative)[0]
-        if name in LEAVES:
-            return name
-        depth = place[0] + 1
-        left = self._expand(tables, random, (depth, name, 0))
-        if name == "not":
-            return f"(not {left})"
-        return f"({left} {name} {self._expand(tables, random, (depth, name, 1))})"
+    @staticmethod
+    def _expand(choose: Draws) -> str:
+        made: list[str] = []
+        todo: list[str | Place] = [ROOT]  # what is still to be written, the next at the end
+        while todo:
+            item = todo.pop()
+            name = item if isinstance(item, str) else choose(item)
+            if isinstance(item, str) or name in LEAVES:
+                made.append(name)
+                continue
+            depth = item[0] + 1
+            if name == "not":
+                todo += [")", (depth, name, 0), "(not "]
+            else:
+                todo += [")", (depth, name, 1), f" {name} ", (depth, name, 0), "("]
+        return "".join(made)
 
     def describe(self) -> dict[str, str]:
         """What the task is, in words, for the report."""
@@ -289,24 +273,3 @@ class Logic:
             "valid": "the strict grammar accepts it (Python's `True and False` without parentheses is not)",
             "correct": "valid, and its value is True",
         }
-
-
-@dataclass(frozen=True)
-class Grammar:
-    """Real expressions without end: every turn draws new ones."""
-
-    task: Logic
-    seed: int
-
-    @property
-    def size(self) -> int | None:
-        """Without end."""
-        return None
-
-    def draw(self, n: int, *, turn: int) -> list[str]:
-        """Draw n new real texts; the same turn draws the same texts."""
-        return self.task.sample(n, seed=self.seed * 1_000_003 + turn)
-
-    def held_out(self, n: int) -> list[str]:
-        """Draw n real texts that no turn draws."""
-        return self.task.sample(n, seed=self.seed * 1_000_003 - 1)
