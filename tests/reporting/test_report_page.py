@@ -190,6 +190,25 @@ HOSTILE_CHARTS = [
         ({"x": 1, "y": 1, "s": "a", "l": None, "h": float("inf")}, {"x": 2, "y": 1, "l": 0, "h": 2}),
     )
 ]
+HOSTILE_CHARTS += [
+    blocks.Chart("heat", rows, "x", "y", **more)  # type: ignore[arg-type]
+    for more in ({}, {"value": "v"}, {"category": "c"}, {"value": "v", "category": "c", "sure": "s"})
+    for rows in (
+        (),
+        ({"x": 0, "y": 0, "v": 0, "c": "", "s": None},),
+        ({"x": 1e308, "y": -1e308, "v": 1e308, "c": "a"}, {"x": 1, "y": 5e-324, "v": -1e308, "s": 0}),
+        (
+            {"x": 10**400, "y": 1, "v": 1},
+            {"x": 1, "y": float("nan"), "v": 1},
+            {"x": 1, "y": 1, "v": float("inf")},
+        ),
+        (
+            {"x": "a", "y": 1, "v": 2, "c": 3},
+            {"x": 2, "y": "👩‍👩‍👧" * 30, "v": True, "c": "\x01\ud800\ufffe" * 9},
+        ),
+        tuple({"x": n % 97, "y": n // 97, "v": n, "c": f"c{n % 11}"} for n in range(97 * 60)),
+    )
+]
 
 
 def test_no_chart_however_odd_costs_the_page() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from karat import blocks
-from karat.reporting import marks, numbers
+from karat.reporting import heat, marks, numbers
 from karat.reporting.marks import Spec
 from karat.reporting.text import one_line, short_names
 
@@ -59,6 +59,8 @@ class Plan:
 
 def plan(chart: blocks.Chart, palette: Palette) -> Plan:
     """Plan the drawing of a chart."""
+    if chart.kind == "heat":
+        return _heat(chart, palette)
     rows, notes = _usable(chart)
     if not rows:
         return Plan(None, (), (*notes, "There is nothing to draw."))
@@ -70,7 +72,30 @@ def plan(chart: blocks.Chart, palette: Palette) -> Plan:
         row["s"] = keys[row["s"]]
         row["x"] = named.get(row["x"], row["x"])
     layers, height = marks.layers(chart, rows, {keys[name]: place for name, place in places.items()})
-    y_title = chart.y_title or chart.y
+    titled = not marks.sideways(chart, rows)
+    return Plan(_spec(chart, rows, layers, height, titled=titled), _legend(chart, places), notes)
+
+
+def _heat(chart: blocks.Chart, palette: Palette) -> Plan:
+    """Plan a heat map: one tinted cell a row, with its value as text and its category as a shape."""
+    rows, notes = heat.cells(chart)
+    if not rows:
+        return Plan(None, (), (*notes, "There is nothing to draw."))
+    names = heat.categories(rows)
+    places = {name: heat.FIXED.get(name, palette.place(name)) for name in names}
+    keys = {name: f"s{number}" for number, name in enumerate(places)}
+    for row in rows:
+        row["s"] = keys.get(row["s"], "")
+    layers, height = heat.layers(chart, rows, {keys[name]: place for name, place in places.items()})
+    legend = tuple(
+        Key(one_line(name, 60), place, marks.SHAPES[place], "") for name, place in places.items() if name
+    )
+    return Plan(_spec(chart, rows, layers, height, titled=True), legend, notes)
+
+
+def _spec(
+    chart: blocks.Chart, rows: list[dict[str, Any]], layers: list[Spec], height: int, *, titled: bool
+) -> Spec:
     spec: Spec = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "width": WIDTH,
@@ -81,10 +106,11 @@ def plan(chart: blocks.Chart, palette: Palette) -> Plan:
         "layer": layers,
         "config": _CONFIG,
     }
-    if y_title and not marks.sideways(chart, rows):
+    y_title = chart.y_title or chart.y
+    if y_title and titled:
         # above the axis and level: a title that stands on its head costs width and is hard to read
         spec["title"] = {"text": marks.title_lines(y_title), "anchor": "start", "frame": "bounds"}
-    return Plan(spec, _legend(chart, places), notes)
+    return spec
 
 
 def binned(chart: blocks.Chart, bins: int = 30) -> blocks.Chart:

@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from karat import blocks
 from karat.errors import BadSetting, InputError
-from karat.reporting import charts, drawing, examples, tables
+from karat.reporting import charts, drawing, examples, heat, tables
 from karat.reporting.text import marked, one_line, visible
 from karat.version import __version__
 
@@ -193,6 +193,8 @@ def _figure(chart: blocks.Chart, palette: charts.Palette, prefix: str) -> Figure
 
 
 def _described(chart: blocks.Chart, plan: charts.Plan) -> str:
+    if chart.kind == "heat":
+        return one_line(heat.described(chart), 600)
     words = [
         f"{chart.kind} chart of {chart.y_title or chart.y or 'share'} against {chart.x_title or chart.x}."
     ]
