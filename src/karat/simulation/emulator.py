@@ -1,71 +1,187 @@
-"""A loop without models: rule counts of a known grammar, sharpened; formulas of drift. Knows no trainer."""
+"""A loop without models: rule counts of a known grammar, sharpened by the temperature. Knows no trainer.
+
+What makes loops collapse is sharpening, and that is all there is here: milliseconds an iteration. Its texts
+are always valid, so that it knows nothing of syntax errors.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
-from karat.simulation.base import Batch, Policy, advance, human_batch, needed
+import numpy as np
+
+from karat.errors import BadSetting
+from karat.records import Records
+from karat.simulation.base import Batch, Policy, Selection, advance, human_batch, needed
+from karat.simulation.formulas import drift_half_life, drift_plateau
 from karat.simulation.measures import levenshtein_diversity
+from karat.training.rules import Rules, sharpened, smoothed
+
+__all__ = ["Emulated", "drift_half_life", "drift_plateau", "emulate", "not_emulated", "sharpened"]
 
 PAIRS = 50_000
 """Distinct pairs up to which the emulator's distances are exact; they are sampled above."""
 
 
+@dataclass(frozen=True)
+class Emulated:
+    """One emulated loop, iteration by iteration; what needs a verifier is None where the task has none."""
+
+    at: tuple[int, ...]  # the iterations that were measured
+    diversity: tuple[float, ...]  # mean normalised edit distance
+    distinct: tuple[int, ...]
+    correct: tuple[float, ...] | None  # share of the texts
+    distinct_correct: tuple[int, ...] | None
+
+    def kept(self) -> tuple[float, ...]:
+        """Return diversity as a share of iteration 0; all zero where that has none."""
+        first = self.diversity[0]
+        return tuple(value / first if first else 0.0 for value in self.diversity)
+
+
 def emulate(
-    task: Any, policy: Policy, temperature: float, *, n: int, iterations: int, seed: int = 0
-) -> tuple[float, ...]:
-    """Run a loop without models: rule counts of a known grammar, sharpened to the power 1/temperature.
+    task: Any,
+    policy: Policy,
+    temperature: float,
+    *,
+    n: int,
+    iterations: int,
+    seed: int = 0,
+    human: Records | None = None,
+    every: int = 1,
+    memory: float = 0.0,
+    smoothing: float = 0.0,
+) -> Emulated:
+    """Run a loop of n texts without models: counted rules to the power 1/temperature write the next texts.
 
-    Its texts are always valid, so that it knows nothing of correctness. Stops measuring when one text is
-    left.
+    human: real texts, for a task that makes none.
+    every: measure each so many iterations, and the last one.
+    memory: share of the rules that a model keeps from the one before it, as if it were trained on.
+    smoothing: how much of each choice is evened out, as by a learner that learns badly.
     """
-    source = task.source(None, seed=seed)
+    if reason := not_emulated(task, policy):
+        raise BadSetting(f"the emulator cannot run this loop: {reason}; simulate it")
+    source = task.source(human, seed=seed)
     pool = human_batch(source.draw(n, turn=0))
-    batch = pool
-    curve: list[float] = []
+    batch, model = pool, None
+    closed = replace(policy, selection=Selection()) == Policy()
+    found: list[tuple[int, float, int, float, int]] = []
     for t in range(iterations + 1):
-        if curve and curve[-1] == 0.0:
-            curve.append(0.0)
+        if found and found[-1][1] == 0.0 and closed:  # one text is left, and nothing new comes in
+            if t % every == 0 or t == iterations:
+                found.append((t, *found[-1][1:]))
             continue
-        written = task.write(sharpened(task.rules(batch.texts), temperature), n, seed=seed * 1009 + t)
-        found, _ = levenshtein_diversity([task.tokens(text) for text in written], seed=t, exact_pairs=PAIRS)
-        curve.append(found.value)
-        if t == iterations:
-            break
-        wanted, fresh = needed(policy, n)
-        written = [written[i % n] for i in range(max(n, wanted))]
-        pool, batch = advance(
-            policy,
-            pool,
-            Batch(tuple(written), (t,) * len(written)),
-            source.draw(fresh, turn=t + 1) if fresh else [],
-            n=n,
-            seed=seed * 1009 + t,
-        )
-    return tuple(curve)
+        if len(batch) or model is None:  # where a verifier refused everything the old model goes on
+            model = _mixed(model, task.rules(batch.texts), memory)
+        rules = sharpened(smoothed(model, smoothing) if smoothing else model, temperature)
+        written = task.write(rules, n, seed=seed * 1009 + t)
+        if t % every == 0 or t == iterations:
+            found.append((t, *_measured(task, written, seed=t)))
+        if t < iterations:
+            wanted, fresh = needed(policy, n)
+            more = _chosen(task, policy.selection, rules, written, wanted, seed=seed * 1009 + t)
+            real = source.draw(fresh, turn=t + 1) if fresh else []
+            made = Batch(tuple(more), (t,) * len(more))
+            pool, batch = advance(policy, pool, made, real, n=n, seed=seed * 1009 + t)
+    at, diversity, distinct, correct, distinct_correct = zip(*found)
+    judged = bool(task.verifies)
+    return Emulated(
+        at, diversity, distinct, correct if judged else None, distinct_correct if judged else None
+    )
 
 
-def sharpened(rules: dict[Any, dict[str, float]], temperature: float) -> dict[Any, dict[str, float]]:
-    """Return rule probabilities to the power 1/temperature, normalised in each place."""
-    found = {}
+def not_emulated(task: Any, policy: Policy) -> str:
+    """Say why the emulator knows nothing of a loop; an empty text where it does."""
+    if not (hasattr(task, "rules") and hasattr(task, "write")):
+        return "the task has no grammar"
+    if policy.selection.by == "detector":
+        return "its rows are drawn by a detector, and the emulator has none"
+    if policy.selection.by == "verifier" and not task.verifies:
+        return "its texts are chosen by a verifier, and the task has none"
+    if policy.models > 1 and policy.feed == "pool":
+        return "several models share their texts"
+    return ""
+
+
+ROUNDS = 20
+"""How many times n texts a model may write until its verifier has let through as many as are needed."""
+
+
+def _chosen(
+    task: Any, selection: Selection, rules: Rules, written: list[str], wanted: int, *, seed: int
+) -> list[str]:
+    """Return texts that may become training data: those written, and more from the same rules as needed."""
+    n = len(written)
+    if selection.by == "verifier":
+        kept = _verified(task, selection, written)
+        for number in range(1, ROUNDS):
+            if len(kept) >= wanted:
+                break
+            kept += _verified(task, selection, task.write(rules, n, seed=seed + 500_009 * number))
+        return kept
+    rows = wanted if selection.by == "none" else math.ceil(wanted / selection.keep)
+    more = list(written)
+    if rows > n:
+        more += task.write(rules, rows - n, seed=seed + 500_009)
+    if selection.by == "none":
+        return more
+    scores = {text: _log_probability(task, rules, text) for text in dict.fromkeys(more)}
+    return sorted(more, key=lambda text: scores[text], reverse=selection.by == "confidence")[:wanted]
+
+
+def _verified(task: Any, selection: Selection, texts: list[str]) -> list[str]:
+    kept = []
+    for text, verdict in zip(texts, task.verify(texts), strict=True):
+        wrong = selection.false_negatives if verdict.correct else selection.false_positives
+        # Drawn from the text itself, so that it is judged alike each time it comes.
+        if (Random(text).random() < wrong) != verdict.correct:
+            kept.append(text)
+    return kept
+
+
+def _log_probability(task: Any, rules: Rules, text: str) -> float:
+    """Return the mean log-probability of a text's choices, a token of it (nats)."""
+    total = sum(
+        times * math.log(rules[place][choice])
+        for place, uses in task.rules([text]).items()
+        for choice, times in uses.items()
+    )
+    return float(total) / max(1, len(task.tokens(text)))
+
+
+def _measured(task: Any, texts: list[str], *, seed: int) -> tuple[float, int, float, int]:
+    """Return diversity, different texts, correct share, different correct texts (0 without a verifier)."""
+    diversity, _ = levenshtein_diversity([task.tokens(text) for text in texts], seed=seed, exact_pairs=PAIRS)
+    different = set(texts)
+    if not task.verifies:
+        return diversity.value, len(different), 0.0, 0
+    right = {text for text, verdict in zip(texts, task.verify(texts), strict=True) if verdict.correct}
+    return diversity.value, len(different), float(np.mean([text in right for text in texts])), len(right)
+
+
+def _mixed(old: Rules | None, new: Rules, memory: float) -> Rules:
+    """Return new rules with a share of the old ones; counts become shares in each place."""
+    if old is None or not memory:
+        return new
+    mixed: Rules = {place: dict(uses) for place, uses in _shares(new).items()}
+    for place, uses in _shares(old).items():
+        if place not in mixed:  # nobody went there this time: what was learned stays
+            mixed[place] = dict(uses)
+            continue
+        here = {choice: (1 - memory) * share for choice, share in mixed[place].items()}
+        for choice, share in uses.items():
+            here[choice] = here.get(choice, 0.0) + memory * share
+        mixed[place] = here
+    return mixed
+
+
+def _shares(rules: Mapping[Any, Mapping[str, float]]) -> Rules:
+    found: Rules = {}
     for place, uses in rules.items():
-        top = max(uses.values())
-        powers = {name: (count / top) ** (1 / temperature) for name, count in uses.items()}
-        total = sum(powers.values())
-        found[place] = {name: power / total for name, power in powers.items()}
+        total = sum(uses.values())
+        found[place] = {choice: weight / total for choice, weight in uses.items()}
     return found
-
-
-def drift_half_life(n: int) -> float:
-    """Iterations until resampling n texts halves pairwise diversity: ln 2 / -ln(1 - 1/n) (Seddik 2024)."""
-    return math.log(2) / -math.log1p(-1 / n)
-
-
-def drift_plateau(n: int, fresh_share: float) -> float:
-    """Share of pairwise diversity that drift leaves where each batch holds a share of fresh human data.
-
-    H*/H_0 = (1 - 1/n) a / (1 - (1 - 1/n)(1 - a)), a = 1 - (1 - share)^2. Sharpening is not in it.
-    """
-    a = 1 - (1 - fresh_share) ** 2
-    return (1 - 1 / n) * a / (1 - (1 - 1 / n) * (1 - a))
