@@ -350,7 +350,7 @@ def _entropy(shares: NDArray[np.float64], n: int) -> Estimate:
 
 
 def _hill_2(shares: NDArray[np.float64], n: int) -> Estimate:
-    """Plug-in 1 / sum p^2 and its standard error: Var(sum p^2) = 4 (sum p^3 - (sum p^2)^2) / n, delta method."""
+    """Plug-in 1 / sum p^2; its error by the delta method, Var(sum p^2) = 4 (sum p^3 - (sum p^2)^2) / n."""
     same = float((shares**2).sum())
     variance = 4 * max(0.0, float((shares**3).sum()) - same**2) / n
     return Estimate(1 / same, math.sqrt(variance) / same**2, n - 1)
