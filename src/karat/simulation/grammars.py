@@ -41,8 +41,8 @@ class Draws:
     def __call__(self, place: Place) -> str:
         """Draw one choice. Raises KeyError for a place that no text ever reached."""
         names, cumulative = self.tables[place]
-        # As random.choices draws, without the cost of its call; a single choice takes its number, too, so that
-        # what a seed writes does not depend on how a place came to have one choice.
+        # As random.choices draws, without the cost of its call; a single choice takes its number, too, so
+        # that what a seed writes does not depend on how a place came to have one choice.
         return names[bisect(cumulative, self.random.random() * cumulative[-1], 0, len(names) - 1)]
 
 

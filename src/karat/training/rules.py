@@ -45,3 +45,17 @@ def smoothed(rules: Mapping[Any, Mapping[str, float]], share: float) -> Rules:
         total, even = sum(uses.values()), share / len(uses)
         found[place] = {choice: (1.0 - share) * weight / total + even for choice, weight in uses.items()}
     return found
+
+
+def nucleus(rules: Mapping[Any, Mapping[str, float]], top_p: float) -> Rules:
+    """Keep in each place the most likely choices until their shares reach top_p (Holtzman et al. 2020)."""
+    found: Rules = {}
+    for place, uses in rules.items():
+        total, reached = sum(uses.values()), 0.0
+        found[place] = {}
+        for choice in sorted(uses, key=uses.__getitem__, reverse=True):
+            found[place][choice] = uses[choice] / total
+            reached += uses[choice] / total
+            if reached >= top_p:
+                break
+    return found

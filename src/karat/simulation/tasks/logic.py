@@ -235,7 +235,7 @@ class Logic:
             return bool(BINARY[operator] >> (2 * operands[0][0] + operands[1][0]) & 1), operator
         return None
 
-    # --- the grammar as a model: what an emulator of a learner needs -----------------------------------------
+    # --- the grammar as a model: what an emulator of a learner needs ------------------------------
 
     def rules(self, texts: Sequence[str]) -> Rules:
         """Count how often each choice was made in each place (depth, parent, side), over the valid texts."""
