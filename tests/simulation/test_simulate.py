@@ -47,8 +47,8 @@ def test_the_json_is_what_was_promised(simulated) -> None:
     assert half["interval"][0] <= half["value"] <= half["interval"][1]
     assert found["half_life"]["expanding"]["value"] is None
     assert "not" in found["half_life"]["expanding"]["note"]
-    assert 11 == len(found["controls"]["runs"][0]["iterations"])
-    assert found["controls"]["bands"]["levenshtein"]["n"] == 22
+    assert 9 == len(found["controls"]["runs"][0]["iterations"])
+    assert found["controls"]["bands"]["levenshtein"]["n"] == 18
 
 
 def test_all_cycles_of_a_seed_share_their_first_iteration(simulated) -> None:
@@ -204,8 +204,8 @@ def test_progress_counts_iterations_up_to_the_end() -> None:
         task=TASK, iterations=40, n=50, temperature=0.3, seeds=(0, 1), seed=5, trainer=Counter(),
         progress=lambda *told: seen.append(told),
     )  # fmt: skip
-    assert ("simulate", 0, 162) == seen[0]
-    assert ("simulate", 162, 162) == seen[-1]
+    assert ("simulate", 0, 98) == seen[0]
+    assert ("simulate", 98, 98) == seen[-1]
     assert {5, 6} == {loop.seed for loop in found.runs}
 
 

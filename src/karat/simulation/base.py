@@ -140,7 +140,7 @@ class Batch:
 
     def plus(self, other: Batch) -> Batch:
         """Return these rows and then the other ones."""
-        models = ()
+        models: tuple[int, ...] = ()
         if self.models or other.models:
             models = (self.models or (0,) * len(self)) + (other.models or (0,) * len(other))
         return Batch(self.texts + other.texts, self.made + other.made, models)
@@ -253,7 +253,7 @@ def advance(
         kept = pool.take(sorted(random.sample(range(len(pool)), rows))).plus(new)
     else:
         kept = pool.plus(new)
-    # The pool of `human` stays as it began: the first real data, to which each time only the newest are added.
+    # The pool of `human` stays as it began: the first real data, to which only the newest rows are added.
     held = pool if policy.keep == "human" else kept
     if weigh is not None and len(kept):
         rows = round(policy.subsample * n) or len(kept)

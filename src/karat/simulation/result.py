@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics as plain
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from karat import registry
@@ -13,6 +13,7 @@ from karat.auditing.statistics import t_quantile
 from karat.blocks import Block, Chart, Column, Example, Examples, Headline, Line, Note, Section, Table
 from karat.errors import InputError, UnknownPart, did_you_mean
 from karat.records import Records
+from karat.simulation.audited import Measured
 from karat.simulation.measures import Measures
 
 CONTROL = "control"
@@ -58,6 +59,10 @@ class Iteration:
     real_loss: float | None  # nats a character on human texts that no model saw
     training_loss: float | None
     seconds: float
+    audited: dict[str, Measured] = field(default_factory=dict)  # the audit's metrics, where the task asks
+    written: int = 0  # texts that the models wrote
+    accepted: float | None = None  # the share of them that a selection let through
+    by_model: dict[str, dict[str, float]] = field(default_factory=dict)  # of several models, each alone
 
     def value(self, name: str) -> float | None:
         """Return one measure by name."""
@@ -141,6 +146,8 @@ class Simulated:
     bands: dict[str, Band]
     samples: Records
     warnings: tuple[Warned, ...]
+    real_audited: dict[str, Measured] = field(default_factory=dict)  # the ceiling: real beside real
+    gate: dict[str, dict[str, Any]] = field(default_factory=dict)  # by seed: has the first model learned?
 
     # --- verbs ------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from karat.simulation.base import Policy, check_share
 
 @dataclass(frozen=True)
 class Balanced:
-    """Equal parts of the first human data and of every iteration so far, n rows in all (Briesch et al. 2023)."""
+    """Equal parts of the first human data and of each iteration so far, in all n rows (Briesch et al.)."""
 
     fresh_share: float = 0.0  # how much of each new iteration is fresh real data
 

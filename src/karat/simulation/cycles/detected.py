@@ -10,7 +10,7 @@ from karat.simulation.base import Policy, Selection, check_share
 
 @dataclass(frozen=True)
 class Detected:
-    """A detector of model-written text decides how often each row is drawn: (1 - p_ai)^b (Drayson et al. 2025).
+    """A detector of model-written text decides how often rows are drawn: (1 - p_ai)^b (Drayson et al. 2025).
 
     of: which cycle is filtered, by its name (with its usual settings).
     """

@@ -9,7 +9,7 @@ from karat.simulation.base import Policy
 
 @dataclass(frozen=True)
 class MadSynthetic:
-    """Each model trains only on what the last one wrote: the fully synthetic loop (Alemohammad et al. 2024)."""
+    """Each model trains only on what the last one wrote: the fully synthetic loop (Alemohammad et al.)."""
 
     size: float = 1.0  # synthetic rows an iteration, as a share of the first human data
 

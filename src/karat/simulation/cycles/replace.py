@@ -9,7 +9,7 @@ from karat.simulation.base import Policy, check_share
 
 @dataclass(frozen=True)
 class Replace:
-    """All data are replaced by what the last model wrote: `full` under the name of Gerstgrasser et al. 2024."""
+    """All data are replaced by what the last model wrote: `full` as Gerstgrasser et al. 2024 name it."""
 
     fresh_share: float = 0.0
 
