@@ -1,5 +1,6 @@
 """A small causal transformer and its cached, batched sampler; knows token numbers and nothing of text.
 
+It computes where its weights are, on the CPU or on CUDA; answers come back to the host.
 Design choices, all for models of 0.05 to 10 million parameters that train on a CPU in a minute: RMS norm
 before each block, queries and keys normalised, rotary positions, a learned mix of each token with the one
 before it ("token shift": it gives bigrams to the first layer for free), squared-ReLU feed-forward.
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from karat import errors
+from karat.generation import devices
 from karat.generation.tensors import fingerprint
 
 
@@ -126,7 +128,7 @@ class Layer(nn.Module):
         """Whole rows at once; also returns what the sampler must remember: keys, values, block inputs."""
         first = norm(x)
         q, k, v = self.project(self.mixed(first, moved(first), 0), turn)
-        mixed = attend(q, k, v, mask).transpose(1, 2).flatten(2)
+        mixed = attend(q, k, v, mask, causal=True).transpose(1, 2).flatten(2)
         x = x + self.drop(self.out(mixed))
         second = norm(x)
         x = x + self.drop(self.feed(self.mixed(second, moved(second), 1)))
@@ -145,14 +147,17 @@ def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention in fp32; `mask` is added to the scores, or None to attend to all keys.
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+    """Attention; `mask` is added to the scores, or None to attend to all keys; `causal` says it is the usual.
 
-    Written out while rows are short: on a CPU the fused kernel wins only from about a hundred tokens on.
+    In fp32 on the CPU, written out while rows are short: the fused kernel wins only from about a hundred
+    tokens on. On CUDA whole rows take the fused kernel, in bf16 where the other products are.
     """
+    if causal and devices.fused(q.device):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
     if q.shape[2] > 96:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-    with torch.autocast("cpu", enabled=False):
+    with devices.autocast(q.device, False):
         scores = q @ k.transpose(-1, -2)
         return torch.softmax(scores if mask is None else scores + mask, dim=-1) @ v
 
@@ -181,6 +186,11 @@ class Causal(nn.Module):
         self.register_buffer("sin", angle.sin(), persistent=False)
         ahead = torch.full((config.context, config.context), float("-inf")).triu(1)
         self.register_buffer("mask", ahead, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.bias.device
 
     @property
     def parameters_count(self) -> int:
@@ -216,11 +226,12 @@ class Causal(nn.Module):
 
 
 def save(model: Causal, path: str | Path) -> Path:
-    """Write shape and weights to one file."""
+    """Write shape and weights to one file, which any device can read."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(path.suffix + ".part")
-    torch.save({"config": asdict(model.config), "weights": model.state_dict()}, partial)
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    torch.save({"config": asdict(model.config), "weights": weights}, partial)
     partial.replace(path)
     return path
 
@@ -241,15 +252,15 @@ class _Batch:
     """
 
     def __init__(self, model: Causal, slots: int) -> None:
-        config = model.config
-        self.model, self.slots = model, slots
+        config, device = model.config, model.device
+        self.model, self.slots, self.device = model, slots, device
         self.index = np.zeros(0, dtype=np.int64)
-        self.length = torch.zeros(slots, dtype=torch.long)
+        self.length = np.zeros(slots, dtype=np.int64)  # on the host, so that no step asks the device
         # Zeros, not empty: what lies beyond a row's end meets a weight of zero, and must be finite.
         size = (slots, config.heads, min(32, config.context), config.width // config.heads)
-        self.keys = [torch.zeros(size) for _ in range(config.layers)]
-        self.values = [torch.zeros(size) for _ in range(config.layers)]
-        self.inputs = [torch.zeros(2, slots, config.width) for _ in range(config.layers)]
+        self.keys = [torch.zeros(size, device=device) for _ in range(config.layers)]
+        self.values = [torch.zeros(size, device=device) for _ in range(config.layers)]
+        self.inputs = [torch.zeros(2, slots, config.width, device=device) for _ in range(config.layers)]
 
     def make_room(self, time: int) -> None:
         """Let keys and values hold `time` tokens; grows by doubling."""
@@ -261,14 +272,11 @@ class _Batch:
 
     def admit(self, index: Sequence[int], prompts: Sequence[Sequence[int]]) -> Tensor:
         """Take new rows in, and return the logits [rows, vocab] for their first new token."""
-        length = torch.tensor([len(p) for p in prompts])
+        length = np.array([len(p) for p in prompts])
         time = int(length.max())
-        tokens = torch.zeros(len(prompts), time, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt)] = torch.as_tensor(np.asarray(prompt, dtype=np.int64))
         # Padded on the right: a causal model never looks there, and later keys overwrite the padding.
-        x, memory = self.model.hidden(tokens)
-        rows, last = torch.arange(len(prompts)), length - 1
+        x, memory = self.model.hidden(devices.put(padded(prompts, time), self.device))
+        rows, last = (devices.put(a, self.device) for a in (np.arange(len(prompts)), length - 1))
         begin, end = len(self.index), len(self.index) + len(prompts)
         self.make_room(time)
         for layer, (k, v, first, second) in enumerate(memory):
@@ -286,30 +294,32 @@ class _Batch:
         order, live = np.arange(len(gone)), int((~gone).sum())
         holes, movers = np.flatnonzero(gone[:live]), live + np.flatnonzero(~gone[live:])
         order[holes] = movers
-        to, source, longest = torch.from_numpy(holes), torch.from_numpy(movers), self.keys[0].shape[2]
         if len(holes):
+            to, source = devices.put(holes, self.device), devices.put(movers, self.device)
             longest = int(self.length[: len(gone)].max())
             for layer in range(len(self.keys)):
                 for kept in (self.keys[layer], self.values[layer]):
                     kept[to, :, :longest] = kept[source, :, :longest]
                 self.inputs[layer][:, to] = self.inputs[layer][:, source]
-            self.length[to] = self.length[source]
+            self.length[holes] = self.length[movers]
         self.index = self.index[order[:live]]
         return order[:live]
 
     def step(self, tokens: Tensor) -> Tensor:
         """Put one token a row behind the others, and return the logits [rows, vocab] for the next."""
         model, live = self.model, len(self.index)
-        at, rows = self.length[:live], torch.arange(live)
-        longest = int(at.max()) + 1
+        lengths = self.length[:live]
+        longest, even = int(lengths.max()) + 1, bool((lengths == lengths[0]).all())
         self.make_room(longest)
+        # A copy: on the CPU the tensor would share memory with lengths that change below.
+        at, rows = devices.put(lengths.copy(), self.device), torch.arange(live, device=self.device)
         turn = (model.cos[at][:, None, None], model.sin[at][:, None, None])
-        even = bool((at == at[0]).all())
         # Rows of unequal length share the tensor; each must not see past its own end.
         mask = None
         if not even:
-            beyond = torch.arange(longest)[None] > at[:, None]
-            mask = torch.zeros(beyond.shape).masked_fill_(beyond, float("-inf"))[:, None, None]
+            beyond = torch.arange(longest, device=self.device)[None] > at[:, None]
+            mask = torch.zeros(beyond.shape, device=self.device)
+            mask = mask.masked_fill_(beyond, float("-inf"))[:, None, None]
         x = norm(model.embed(tokens))
         for number, layer in enumerate(model.layers):
             assert isinstance(layer, Layer)
@@ -327,6 +337,14 @@ class _Batch:
             before[0, :live], before[1, :live] = first, second
         self.length[:live] += 1
         return model.logits(x)
+
+
+def padded(rows: Sequence[Sequence[int]], width: int) -> np.ndarray:
+    """Rows of tokens [rows, width], zeros behind each."""
+    table = np.zeros((len(rows), width), dtype=np.int64)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return table
 
 
 def sharpen(logits: Tensor, temperature: float, top_k: int, top_p: float) -> Tensor:
@@ -388,28 +406,32 @@ def sample(
     uniforms = _uniforms(seed, total, longest)
     tokens = np.zeros((total, longest), dtype=np.int64)
     made, logprobs, finished = np.zeros(total, dtype=np.int64), np.zeros(total), np.zeros(total, dtype=bool)
-    forbid = torch.tensor(list(banned), dtype=torch.long)
+    device = model.device
+    forbid = torch.tensor(list(banned), dtype=torch.long, device=device)
     waiting = [int(i) for i in np.flatnonzero(room > 0)][::-1]
     batch = _Batch(model, min(batch_size, max(len(waiting), 1)))
-    logits, done = torch.zeros(0, model.config.vocab_size), total - len(waiting)
+    logits, done = torch.zeros(0, model.config.vocab_size, device=device), total - len(waiting)
     while waiting or len(batch.index):
         if waiting and 4 * len(batch.index) <= 3 * batch.slots:
             new = [waiting.pop() for _ in range(min(len(waiting), batch.slots - len(batch.index)))]
             logits = torch.cat((logits, batch.admit(new, [prompts[i] for i in new])))
         index = batch.index
         allowed = logits.index_fill(1, forbid, float("-inf")) if len(forbid) else logits
-        uniform = torch.from_numpy(uniforms[index, made[index]])
+        uniform = devices.put(uniforms[index, made[index]], device)
         chosen = draw(sharpen(allowed, temperature, top_k, top_p), uniform)
-        logprobs[index] += torch.log_softmax(logits, -1).gather(1, chosen[:, None])[:, 0].numpy()
-        tokens[index, made[index]] = chosen.numpy()
-        finished[index] = chosen.numpy() == stop_token
+        chances = torch.log_softmax(logits, -1).gather(1, chosen[:, None])[:, 0]
+        # The one place in a step where the host waits for the device.
+        told = torch.stack((chosen.double(), chances.double())).cpu().numpy()
+        logprobs[index] += told[1]
+        tokens[index, made[index]] = told[0]
+        finished[index] = told[0] == stop_token
         made[index] += 1
         gone = finished[index] | (made[index] == room[index])
         if gone.any():
             done += int(gone.sum())
             if progress:
                 progress("sample", done, total)
-            chosen = chosen[torch.from_numpy(batch.leave(gone))]
+            chosen = chosen[devices.put(batch.leave(gone), device)]
         logits = batch.step(chosen) if len(chosen) else logits[:0]
     model.train(was_training)
     means = logprobs / np.maximum(made, 1)
@@ -444,13 +466,13 @@ def score(
     for begin in range(0, len(order), batch_size):
         rows = order[begin : begin + batch_size]
         width = max(len(sequences[i]) for i in rows)
-        tokens = torch.zeros(len(rows), width, dtype=torch.long)
-        counted = torch.zeros(len(rows), width, dtype=torch.bool)
+        scored = np.zeros((len(rows), width), dtype=bool)
         for row, i in enumerate(rows):
-            tokens[row, : len(sequences[i])] = torch.as_tensor(np.asarray(sequences[i], dtype=np.int64))
-            counted[row, max(1, starts[i]) : len(sequences[i])] = True
+            scored[row, max(1, starts[i]) : len(sequences[i])] = True
+        tokens = devices.put(padded([sequences[i] for i in rows], width), model.device)
+        counted = devices.put(scored, model.device)
         chances = torch.log_softmax(model(tokens[:, :-1]).float(), -1).gather(2, tokens[:, 1:, None])[..., 0]
         sums, counts = (chances * counted[:, 1:]).sum(1), counted[:, 1:].sum(1).clamp(min=1)
-        result[rows] = (sums / counts).numpy()
+        result[rows] = (sums / counts).cpu().numpy()
     model.train(was_training)
     return [float(v) for v in result]

@@ -11,7 +11,9 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from karat import errors
+from karat.generation import causal_checkpoint, devices
 from karat.generation.causal import Causal, CausalConfig
+from karat.generation.devices import bf16_pays as bf16_pays
+from karat.generation.token_rows import Rows, batches, rows_of
 
 
 @dataclass(frozen=True)
@@ -45,77 +50,20 @@ class History:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Token rows as one ragged array: row i is flat[start[i]:start[i + 1]], scored from `scored[i]` on."""
+class Batch:
+    """Rows on a device: inputs [rows, time], the places that count (flat) and what stands there."""
 
-    flat: np.ndarray
-    start: np.ndarray
-    scored: np.ndarray
-    cut: int = 0
+    inputs: Tensor
+    places: Tensor
+    answers: Tensor
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Number of tokens of each row."""
-        return np.diff(self.start)
-
-    def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Inputs and targets [rows, time]; targets that do not count are -100."""
-        lengths = self.lengths[rows]
-        at = np.arange(int(lengths.max()))
-        inside = at[None] < lengths[:, None]
-        tokens = np.where(
-            inside, self.flat[np.minimum(self.start[rows][:, None] + at, len(self.flat) - 1)], 0
-        )
-        targets = np.where(inside & (at[None] >= np.maximum(self.scored[rows], 1)[:, None]), tokens, -100)
-        return torch.from_numpy(tokens[:, :-1].copy()), torch.from_numpy(targets[:, 1:].copy())
-
-
-def rows_of(
-    sequences: Sequence[Sequence[int] | np.ndarray], context: int, prefix: int | Sequence[int] = 1
-) -> Rows:
-    """Put sequences into one ragged array, each cut to `context` tokens; those under two are left out."""
-    starts = [prefix] * len(sequences) if isinstance(prefix, int) else list(prefix)
-    kept = [
-        (np.asarray(s, dtype=np.int64)[:context], p)
-        for s, p in zip(sequences, starts, strict=True)
-        if len(s) > 1
-    ]
-    if not kept:
-        raise errors.NotEnoughData("no sequence of two tokens or more to train on; give longer texts")
-    return Rows(
-        np.concatenate([s for s, _ in kept]),
-        np.concatenate(([0], np.cumsum([len(s) for s, _ in kept]))),
-        np.array([p for _, p in kept], dtype=np.int64),
-        sum(len(s) > context for s in sequences),
-    )
-
-
-def batches(rows: Rows, which: np.ndarray, tokens: int, generator: np.random.Generator) -> list[np.ndarray]:
-    """One epoch: rows shuffled, sorted by length within chunks, about `tokens` a batch, shuffled again."""
-    shuffled = generator.permutation(which)
-    lengths = rows.lengths
-    mean = max(float(lengths[which].mean()), 1.0)
-    chunk = max(1, int(24 * tokens / mean))
-    result: list[np.ndarray] = []
-    for begin in range(0, len(shuffled), chunk):
-        part = shuffled[begin : begin + chunk]
-        part = part[np.argsort(lengths[part], kind="stable")]
-        begin_row = 0
-        while begin_row < len(part):
-            # The last row of a batch is its longest: take rows while rows x longest fits.
-            rest = lengths[part[begin_row:]]
-            fits = int(np.searchsorted(rest * np.arange(1, len(rest) + 1), tokens, side="right"))
-            result.append(part[begin_row : begin_row + max(fits, 1)])
-            begin_row += max(fits, 1)
-    return [result[i] for i in generator.permutation(len(result))]
-
-
-def bf16_pays(width: int) -> bool:
-    """True when this CPU multiplies bf16 in hardware and the matrices are large enough to win by it."""
-    probes = (
-        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return width >= 48 and any(probe is not None and bool(probe()) for probe in probes)
+    @staticmethod
+    def of(rows: Rows, which: np.ndarray, device: torch.device) -> Batch:
+        """Some rows, sent to the device; which places count is found on the host, so that nothing waits."""
+        inputs, targets = rows.batch(which)
+        places = np.flatnonzero(targets != -100)
+        answers = targets.reshape(-1)[places]
+        return Batch(*(devices.put(array, device) for array in (inputs, places, answers)))
 
 
 class Muon:
@@ -126,7 +74,10 @@ class Muon:
         self.shapes: dict[tuple[int, ...], list[Tensor]] = {}
         for matrix in matrices:
             self.shapes.setdefault(tuple(matrix.shape), []).append(matrix)
-        self.state = {shape: torch.zeros(len(group), *shape) for shape, group in self.shapes.items()}
+        self.state = {
+            shape: torch.zeros(len(group), *shape, device=group[0].device)
+            for shape, group in self.shapes.items()
+        }
 
     @torch.no_grad()
     def step(self, lr: float, decay: float) -> None:
@@ -155,11 +106,11 @@ def orthogonal(x: Tensor, half: bool) -> Tensor:
     return restored
 
 
-def rate_at(share: float, warmup: float) -> float:
-    """Learning-rate factor at a share of the run: linear warm-up, then a cosine down to five per cent."""
+def rate_at(share: float, warmup: float, floor: float = 0.05) -> float:
+    """Learning-rate factor at a share of the run: linear warm-up, then a cosine down to `floor`."""
     if share < warmup:
         return max(share / warmup, 0.02)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
 
 
 @torch.inference_mode()
@@ -169,24 +120,26 @@ def loss_over(
     """Mean loss a scored token over these rows (nats)."""
     was_training = model.training
     model.eval()
-    total, count = 0.0, 0
-    for batch in batches(rows, which, tokens, np.random.default_rng(0)):
-        inputs, targets = rows.batch(batch)
-        counted = int((targets != -100).sum())
-        if counted:
-            total += float(loss_of(model, inputs, targets, half)) * counted
-            count += counted
+    found: list[tuple[Tensor, int]] = []
+    for some in batches(rows, which, tokens, np.random.default_rng(0)):
+        batch = Batch.of(rows, some, model.device)
+        if len(batch.answers):
+            found.append((loss_of(model, batch, half), len(batch.answers)))
     model.train(was_training)
+    # Read at the end, all at once: the device computes on while the host prepares.
+    losses = torch.stack([loss for loss, _ in found]).tolist() if found else []
+    total, count = 0.0, 0
+    for loss, (_, counted) in zip(losses, found, strict=True):
+        total, count = total + loss * counted, count + counted
     return total / max(count, 1)
 
 
-def loss_of(model: Causal, inputs: Tensor, targets: Tensor, half: bool) -> Tensor:
+def loss_of(model: Causal, batch: Batch, half: bool, hidden: Callable[[Tensor], Any] | None = None) -> Tensor:
     """Mean cross-entropy over the targets that count; logits are made for those places only."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        hidden, _ = model.hidden(inputs)
-        counted = targets != -100
-        logits = model.logits(hidden[counted])
-    return F.cross_entropy(logits.float(), targets[counted])
+    with devices.autocast(batch.inputs.device, half):
+        states, _ = (hidden or model.hidden)(batch.inputs)
+        logits = model.logits(states.flatten(0, 1)[batch.places])
+    return F.cross_entropy(logits.float(), batch.answers)
 
 
 def train_causal(
@@ -202,14 +155,21 @@ def train_causal(
     adam_lr: float = 0.004,
     weight_decay: float = 0.05,
     warmup: float = 0.03,
+    floor: float = 0.05,
+    beta2: float = 0.98,
     batch_tokens: int = 4096,
     validation: Sequence[Sequence[int] | np.ndarray] | None = None,
     validation_share: float = 0.05,
     evaluations: int = 8,
+    evaluate_from: float = 0.25,
     loss_mask_prefix: int | Sequence[int] = 1,
     validation_mask_prefix: int | Sequence[int] | None = None,
     half: bool | None = None,
     model: Causal | None = None,
+    device: str = "cpu",
+    compiled: bool = False,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 60.0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Causal, History]:
     """Train a causal model, and return it as it was at the best held-out loss, with the history.
@@ -219,12 +179,19 @@ def train_causal(
     number of steps is lowered and the learning rate still falls to its end. A run that stays under it is
     the same to the bit for one seed, one number of threads and one machine; a shortened run is not.
     optimiser: "muon" (hidden matrices by orthogonalised momentum at `lr`, all else AdamW at `adam_lr`) or
-    "adamw" (everything at `adam_lr`).
+    "adamw" (everything at `adam_lr`). warmup: share of the run with a rising rate; floor: the last rate as a
+    share of the highest; beta2: AdamW's memory of squares.
     validation: held-out rows; else `validation_share` of the sequences are set aside (0: none, and the last
     weights are returned). loss_mask_prefix: how many first tokens of each row are given, not learned;
     validation_mask_prefix: the same for the held-out rows (those of one number where it is left out).
-    half: bf16 for the large products; None decides by the CPU.
+    evaluations: how often the held-out loss is measured, from the share `evaluate_from` of the run on.
+    half: bf16 for the large products; None decides by the processor.
     model: go on from these weights (a copy) instead of fresh ones.
+    device: cpu, cuda, cuda:N or auto (CUDA where there is any); the model that comes back is there.
+    compiled: let torch.compile fuse the layers; takes a minute first, so only for long runs on CUDA.
+    checkpoint: a file where a run that takes long is kept every `checkpoint_seconds`; where the same run left
+    one, it goes on from there, on the CPU with the same result to the bit. The file stays: remove it when
+    the model is safe.
     """
     if optimiser not in ("muon", "adamw"):
         raise errors.BadSetting(f"optimiser={optimiser!r} is not known; choose muon or adamw")
@@ -240,127 +207,228 @@ def train_causal(
     else:
         apart = int(len(order) * validation_share) if len(order) >= 20 else 0
         held, which = ((rows, order[:apart]) if apart else None), order[apart:]
-    learner = Causal(config, seed=seed) if model is None else copy.deepcopy(model)
-    half = bf16_pays(config.width) if half is None else half
+    where = devices.place(device)
+    learner = (Causal(config, seed=seed) if model is None else copy.deepcopy(model)).to(where)
+    half = bf16_pays(config.width, where) if half is None else half
     per_epoch = len(batches(rows, which, batch_tokens, np.random.default_rng(seed)))
     planned = (
         steps if steps is not None else max(1, math.ceil((10 if epochs is None else epochs) * per_epoch))
     )
-    movers = _movers(learner, optimiser, lr, adam_lr, weight_decay, half)
-    loop = _Loop(learner, movers, rows, which, held, batch_tokens, half, seed, warmup)
-    return learner.eval(), loop.run(planned, max_seconds, max(1, evaluations), progress)
+    movers = _Movers(learner, optimiser, lr, adam_lr, weight_decay, beta2, half)
+    plan = _Plan(planned, max_seconds, max(1, evaluations), evaluate_from, batch_tokens, seed, warmup, floor)
+    loop = _Loop(learner, movers, rows, which, held, plan, half)
+    if checkpoint is not None:
+        chosen = [asdict(config), asdict(plan), optimiser, lr, adam_lr, weight_decay, beta2, half]
+        data = [rows.flat, rows.start, rows.scored, which]
+        data += [] if held is None else [held[0].flat, held[0].start, held[0].scored, held[1]]
+        began = "" if model is None else model.fingerprint()
+        loop.keep(Path(checkpoint), causal_checkpoint.digest(data, chosen, began), checkpoint_seconds)
+    if compiled:
+        loop.hidden = torch.compile(learner.hidden, dynamic=True)
+    with devices.quick(where):
+        history = loop.run(progress)
+    return learner.eval(), history
 
 
-def _movers(
-    model: Causal, optimiser: str, lr: float, adam_lr: float, decay: float, half: bool
-) -> list[Callable[[float], None]]:
-    """Functions that move the weights once, given the learning-rate factor."""
-    named = dict(model.named_parameters())
-    hidden = [
-        p for name, p in named.items() if p.ndim == 2 and name.startswith("layers") and "shift" not in name
-    ]
-    tables = [model.embed.weight, *([] if model.head is None else [model.head])]
-    chosen = {id(p) for p in [*hidden, *tables]}
-    groups = [
-        {"params": [*tables, *(hidden if optimiser == "adamw" else [])], "weight_decay": decay},
-        {"params": [p for p in named.values() if id(p) not in chosen], "weight_decay": 0.0},
-    ]
-    adam = torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, 0.98), fused=True)
-
-    def move_adam(factor: float) -> None:
-        for group in adam.param_groups:
-            group["lr"] = adam_lr * factor
-        adam.step()
-
-    if optimiser == "adamw":
-        return [move_adam]
-    muon = Muon(hidden, half=half)
-    return [move_adam, lambda factor: muon.step(lr * factor, decay)]
-
-
-class _Loop:
-    """The state of one training run: weights, order of batches, and what was seen so far."""
+class _Movers:
+    """The optimisers of a run: they move the weights once, given the learning-rate factor."""
 
     def __init__(
         self,
         model: Causal,
-        movers: list[Callable[[float], None]],
+        optimiser: str,
+        lr: float,
+        adam_lr: float,
+        decay: float,
+        beta2: float,
+        half: bool,
+    ) -> None:
+        self.lr, self.adam_lr, self.decay = lr, adam_lr, decay
+        named = dict(model.named_parameters())
+        hidden = [
+            p
+            for name, p in named.items()
+            if p.ndim == 2 and name.startswith("layers") and "shift" not in name
+        ]
+        tables = [model.embed.weight, *([] if model.head is None else [model.head])]
+        chosen = {id(p) for p in [*hidden, *tables]}
+        groups = [
+            {"params": [*tables, *(hidden if optimiser == "adamw" else [])], "weight_decay": decay},
+            {"params": [p for p in named.values() if id(p) not in chosen], "weight_decay": 0.0},
+        ]
+        self.adam = torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, beta2), fused=True)
+        self.muon = None if optimiser == "adamw" else Muon(hidden, half=half)
+
+    def move(self, factor: float) -> None:
+        """One step of each; gradients must be there."""
+        for group in self.adam.param_groups:
+            group["lr"] = self.adam_lr * factor
+        self.adam.step()
+        if self.muon is not None:
+            self.muon.step(self.lr * factor, self.decay)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {
+            "adam": self.adam.state_dict(),
+            "muon": [] if self.muon is None else list(self.muon.state.values()),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        self.adam.load_state_dict(state["adam"])
+        if self.muon is not None:
+            self.muon.state = dict(zip(self.muon.state, state["muon"], strict=True))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How long a run goes and what it does when; with the data and the weights it decides the result."""
+
+    steps: int
+    ceiling: float | None
+    evaluations: int
+    evaluate_from: float
+    batch_tokens: int
+    seed: int
+    warmup: float
+    floor: float
+
+
+@dataclass
+class _Done:
+    """What a run has behind it: counters, losses (nats a token), and the best weights so far."""
+
+    total: int
+    step: int = 0
+    tokens: int = 0
+    rows: int = 0
+    recent: float = math.nan
+    seconds: float = 0.0
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    checks: list[tuple[int, float]] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+
+
+class _Loop:
+    """One training run: weights, order of batches, and what was seen so far."""
+
+    def __init__(
+        self,
+        model: Causal,
+        movers: _Movers,
         rows: Rows,
         which: np.ndarray,
         held: tuple[Rows, np.ndarray] | None,
-        batch_tokens: int,
+        plan: _Plan,
         half: bool,
-        seed: int,
-        warmup: float,
     ) -> None:
         self.model, self.movers, self.rows, self.which, self.held = model, movers, rows, which, held
-        self.batch_tokens, self.half, self.seed, self.warmup = batch_tokens, half, seed, warmup
+        self.plan, self.half, self.done = plan, half, _Done(plan.steps)
+        self.hidden: Callable[[Tensor], Any] | None = None
+        self.file: Path | None = None
+        self.name, self.pause, self.unread = "", 0.0, list[Tensor]()
 
-    def endless(self) -> Iterator[np.ndarray]:
-        """Batches, epoch after epoch, each epoch with its own order."""
+    def endless(self, skip: int) -> Iterator[np.ndarray]:
+        """Batches, epoch after epoch, each epoch with its own order; the first `skip` are left out."""
         epoch = 0
         while True:
-            yield from batches(
-                self.rows, self.which, self.batch_tokens, np.random.default_rng((self.seed, epoch))
-            )
-            epoch += 1
+            generator = np.random.default_rng((self.plan.seed, epoch))
+            found = batches(self.rows, self.which, self.plan.batch_tokens, generator)
+            yield from found[skip:]
+            skip, epoch = max(0, skip - len(found)), epoch + 1
 
-    def run(
-        self,
-        planned: int,
-        ceiling: float | None,
-        evaluations: int,
-        progress: Callable[[str, int, int], None] | None,
-    ) -> History:
+    def keep(self, file: Path, name: str, pause: float) -> None:
+        """Keep this run in a file every `pause` seconds; go on from it where it holds the same run."""
+        self.file, self.name, self.pause = file, name, pause
+        found = causal_checkpoint.read(file, name, self.model.device)
+        if found is None:
+            return
+        self.model.load_state_dict(found["weights"])
+        self.movers.restore(found["movers"])
+        self.done = _Done(**found["done"])
+        self.generators = found["generators"]
+
+    def write(self) -> None:
+        """Write all that the rest of the run depends on."""
+        assert self.file is not None
+        self.read_losses()
+        state = {
+            "weights": self.model.state_dict(),
+            "movers": self.movers.state(),
+            "done": dict(vars(self.done)),
+            "generators": causal_checkpoint.generators(self.model.device),
+        }
+        causal_checkpoint.write(self.file, self.name, state)
+
+    def read_losses(self) -> None:
+        """Bring the losses since the last time from the device, and put them into the running mean."""
+        for value in torch.stack(self.unread).tolist() if self.unread else []:
+            fresh, old = math.isnan(self.done.recent), self.done.recent
+            self.done.recent = value if fresh else 0.95 * old + 0.05 * value
+        self.unread.clear()
+
+    def step(self, which: np.ndarray) -> None:
+        """Learn from one batch."""
+        done, batch = self.done, Batch.of(self.rows, which, self.model.device)
+        loss = loss_of(self.model, batch, self.half, self.hidden)
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
+        self.movers.move(rate_at(done.step / done.total, self.plan.warmup, self.plan.floor))
+        self.unread.append(loss.detach())
+        done.step += 1
+        done.tokens += int(self.rows.lengths[which].sum())
+        done.rows += len(which)
+
+    def check(self) -> None:
+        """Note the running loss and, late enough, the held-out loss; keep the weights where it is best."""
+        done = self.done
+        self.read_losses()
+        done.losses.append((done.step, done.recent))
+        if self.held is not None and done.step >= self.plan.evaluate_from * done.total:
+            done.checks.append((done.step, loss_over(self.model, *self.held, half=self.half)))
+            if done.checks[-1][1] == min(value for _, value in done.checks):
+                done.best = {k: v.clone() for k, v in self.model.state_dict().items()}
+
+    def run(self, progress: Callable[[str, int, int], None] | None) -> History:
         """Train for the planned steps, or fewer when the ceiling is near; leaves the best weights."""
-        begun, total, step, seen, recent = time.perf_counter(), planned, 0, 0, 0.0
-        losses: list[tuple[int, float]] = []
-        checks: list[tuple[int, float]] = []
-        best: dict[str, Tensor] | None = None
-        torch.manual_seed(self.seed)  # dropout draws from the global generator
+        done, plan, ceiling = self.done, self.plan, self.plan.ceiling
+        torch.manual_seed(plan.seed)  # dropout draws from the global generators
+        if done.step:
+            causal_checkpoint.restore_generators(self.generators, self.model.device)
+        begun, kept, written = time.perf_counter() - done.seconds, time.perf_counter(), done.step > 0
         self.model.train()
-        source, rows_seen = self.endless(), 0
-        while step < total:
-            batch = next(source)
-            inputs, targets = self.rows.batch(batch)
-            loss = loss_of(self.model, inputs, targets, self.half)
-            for parameter in self.model.parameters():
-                parameter.grad = None
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
-            factor = rate_at(step / total, self.warmup)
-            for move in self.movers:
-                move(factor)
-            step, seen, rows_seen = (
-                step + 1,
-                seen + int(self.rows.lengths[batch].sum()),
-                rows_seen + len(batch),
-            )
-            recent = float(loss.detach()) if step == 1 else 0.95 * recent + 0.05 * float(loss.detach())
-            spent = time.perf_counter() - begun
-            if ceiling is not None and (step >= 10 or spent > ceiling) and spent / step * total > ceiling:
-                total = max(step, int(step * ceiling / spent))
-            if step == total or step % max(1, total // evaluations) == 0:
-                losses.append((step, recent))
-                if self.held is not None and 4 * step >= total:
-                    checks.append((step, loss_over(self.model, *self.held, half=self.half)))
-                    if checks[-1][1] == min(value for _, value in checks):
-                        best = {k: v.clone() for k, v in self.model.state_dict().items()}
+        source = self.endless(done.step)
+        while done.step < done.total:
+            self.step(next(source))
+            done.seconds = spent = time.perf_counter() - begun
+            late = ceiling is not None and (done.step >= 10 or spent > ceiling)
+            if late and ceiling is not None and spent / done.step * done.total > ceiling:
+                done.total = max(done.step, int(done.step * ceiling / spent))
+            if done.step == done.total or done.step % max(1, done.total // plan.evaluations) == 0:
+                self.check()
+            # Short runs write nothing; a long one writes its end too, for its model is not safe yet.
+            due = time.perf_counter() - kept >= self.pause or (written and done.step == done.total)
+            if self.file is not None and due:
+                self.write()
+                kept, written = time.perf_counter(), True
             if progress:
-                progress("train", step, total)
-        if best is not None:
-            self.model.load_state_dict(best)
-        at, value = min(checks, key=lambda c: c[1]) if checks else losses[-1]
+                progress("train", done.step, done.total)
+        if done.best is not None:
+            self.model.load_state_dict(done.best)
+        at, value = min(done.checks, key=lambda c: c[1]) if done.checks else done.losses[-1]
         return History(
-            steps=step,
-            epochs=rows_seen / max(len(self.which), 1),
+            steps=done.step,
+            epochs=done.rows / max(len(self.which), 1),
             seconds=time.perf_counter() - begun,
-            tokens=seen,
-            losses=tuple(losses),
-            validation=tuple(checks),
+            tokens=done.tokens,
+            losses=tuple(done.losses),
+            validation=tuple(done.checks),
             best_step=at,
             best_loss=value,
-            validated=bool(checks),
+            validated=bool(done.checks),
             cut_rows=self.rows.cut,
-            shortened=total < planned,
+            shortened=done.total < plan.steps,
         )

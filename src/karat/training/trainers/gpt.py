@@ -7,9 +7,11 @@ the context are learned and weighed in windows, each with a quarter of a context
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,58 +21,23 @@ from numpy.typing import NDArray
 
 from karat import errors
 from karat import records as karat_records
+from karat.generation import devices
 from karat.generation.tensors import threads
 from karat.records import Records
 from karat.training.annotators import answered
 from karat.training.base import Predictions, Progress, Weighed, kind_of
 from karat.training.causal_codec import END, UNKNOWN, Codec, make_codec, widened, windows
+from karat.training.causal_presets import EPOCHS, PRESETS, Preset
 
 if TYPE_CHECKING:
     from karat.generation.base import Request, Response
     from karat.generation.causal import Causal, CausalConfig
     from karat.generation.causal_training import History
 
-EPOCHS = 8
-"""Real text is read at most this often by the presets; a small corpus would be known by heart after that."""
 _ABOUT, _WEIGHTS, _FORMAT = "gpt.json", "gpt.safetensors", 1
 _WHO = "trainer 'gpt'"
 _LOGITS = 1 << 25
 """Numbers that weighing holds at once: 128 MB."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """Size and training of a model; the meaning of each number is that of the settings of `gpt`."""
-
-    layers: int
-    heads: int
-    width: int
-    context: int
-    steps: int
-    batch_tokens: int
-    optimiser: str = "muon"
-    lr: float = 0.03
-    adam_lr: float = 0.03
-    dropout: float = 0.0
-    weight_decay: float = 0.05
-    pieces: int = 2048
-
-
-PRESETS = {
-    # mini: 0.1 M parameters, about eight seconds on one core; learns a grammar from 2,000 rows
-    "mini": Preset(layers=2, heads=4, width=64, context=128, steps=360, batch_tokens=1536),
-    # small: 0.8 M parameters, minutes on one core
-    "small": Preset(
-        layers=4, heads=4, width=128, context=256, steps=1500, batch_tokens=4096,
-        lr=0.02, adam_lr=0.008, pieces=4096,
-    ),
-    # paper: the shape, length and batch of Briesch et al. 2023 (10.6 M parameters, 64 x 256 tokens);
-    # GPU hours
-    "paper": Preset(
-        layers=6, heads=6, width=384, context=256, steps=5000, batch_tokens=16384,
-        optimiser="adamw", adam_lr=1e-3, dropout=0.2, weight_decay=0.1, pieces=4096,
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,6 +49,8 @@ class Gpt:
     tokens: word, bpe, or auto (words where there are at most 64 different ones).
     layers, heads, width, context, steps, batch_tokens: 0 takes the preset's.
     threads: cores for one fit; 1 makes the result independent of the number of cores, 0 takes all.
+    device: auto (CUDA where there is any, else the CPU), cpu, cuda or cuda:N.
+    compiled: let torch.compile fuse the layers; only for long runs on CUDA.
     """
 
     types: ClassVar[tuple[str, ...]] = ("classification", "text", "annotation", "dialogue")
@@ -98,11 +67,14 @@ class Gpt:
     steps: int = 0
     batch_tokens: int = 0
     threads: int = 1
+    device: str = "auto"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context", "steps", "batch_tokens", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is below 0; 0 takes the preset's")
+        devices.check(self.device)
         if 0 < self.context < 8:
             raise ValueError(f"context={self.context} leaves no room for a text; take 8 or more, or 0")
 
@@ -114,11 +86,14 @@ class Gpt:
         validation: Records | None = None,
         progress: Progress | None = None,
         start: GptModel | None = None,
+        cache: Path | None = None,
     ) -> GptModel:
         """Train a model on the texts (and labels, where there are any) of records.
 
         start: go on from this model, which stays as it is. Its shape and its BPE pieces are kept; labels and
         words that it lacks are added, as unlikely at first as an unknown word.
+        cache: a file where training of more than a minute is kept, so that a killed one goes on from there;
+        remove it when the model is safe.
         """
         records = _usable(records)
         with threads(self.threads, _WHO):
@@ -133,7 +108,7 @@ class Gpt:
             if apart is None and max(map(len, rows)) > config.context and len(rows) >= 20:
                 # Windows of one text must not be both learned and held out.
                 order = np.random.default_rng([seed, 2]).permutation(len(rows))
-                held = set(order[: len(rows) // 20].tolist())
+                held = set(order[: len(rows) // round(1 / chosen.validation_share)].tolist())
                 apart = [rows[i] for i in sorted(held)]
                 rows = [row for i, row in enumerate(rows) if i not in held]
             cut, scored = _windows(rows, codec.prefix, config.context)
@@ -145,21 +120,27 @@ class Gpt:
                 config,
                 steps=self.steps or _steps(chosen, rows, codec, batch_tokens),
                 seed=seed,
-                optimiser=chosen.optimiser,
-                lr=chosen.lr,
-                adam_lr=chosen.adam_lr,
-                weight_decay=chosen.weight_decay,
                 batch_tokens=batch_tokens,
                 validation=held_cut,
                 loss_mask_prefix=scored,
                 validation_mask_prefix=held_scored,
                 model=begun,
+                device=self.device,
+                compiled=self.compiled,
+                checkpoint=cache,
                 progress=progress,
+                **chosen.training(),
             )
         shares = np.asarray([codec.label_counts[label] for label in codec.labels], dtype=np.float64)
         saw = dict.fromkeys([*(start.saw if start is not None else ()), records.fingerprint])
         return GptModel(
-            model, codec, history, tuple(shares / max(shares.sum(), 1.0)), tuple(saw), self.threads
+            model,
+            codec,
+            history,
+            tuple(shares / max(shares.sum(), 1.0)),
+            tuple(saw),
+            self.threads,
+            self.device,
         )
 
     @staticmethod
@@ -290,6 +271,7 @@ class GptModel:
     label_shares: tuple[float, ...]
     saw: tuple[str, ...]  # fingerprints of the training records
     threads: int = 1
+    device: str = "auto"
 
     batch_size = 512
     concurrency = 1
@@ -314,9 +296,9 @@ class GptModel:
             drawn = np.random.default_rng([seed, 1]).choice(len(shares), size=n, p=shares / shares.sum())
             labels = [self.codec.labels[i] for i in drawn]
         texts, logprobs, _ = self._write(labels or [""] * n, temperature, top_p, seed, 0)
-        rows = []
+        rows, name = [], self.model  # the name is a digest of all weights: made once, not once a row
         for number, text in enumerate(texts):
-            row: dict[str, Any] = {"id": f"{self.model}:{seed}:{number}", "text": text}
+            row: dict[str, Any] = {"id": f"{name}:{seed}:{number}", "text": text}
             if self.codec.labels:
                 assert labels is not None
                 row["label"] = labels[number]
@@ -324,7 +306,7 @@ class GptModel:
         made = karat_records.from_rows(rows, datatype="classification" if self.codec.labels else "text")
         return made.with_lineage(
             source="synthetic",
-            generator=self.model,
+            generator=name,
             seed=seed,
             logprob=logprobs,
             generator_saw=list(self.saw),
@@ -335,6 +317,7 @@ class GptModel:
         from karat.generation.base import Response
 
         answers: dict[int, Response] = {}
+        name = self.model
         groups: dict[tuple[float, float, int | None], list[int]] = {}
         for position, request in enumerate(requests):
             groups.setdefault((request.temperature, request.top_p, request.max_tokens), []).append(position)
@@ -351,7 +334,7 @@ class GptModel:
                     logprob=logprob,
                     finish_reason="stop" if finished else "length",
                     cost_usd=0.0,
-                    model=self.model,
+                    model=name,
                 )
         return [answers[position] for position in range(len(requests))]
 
@@ -361,9 +344,9 @@ class GptModel:
         from karat.generation.causal import sample
 
         context = self.causal.config.context
-        with threads(self.threads, _WHO):
+        with self._placed() as causal:
             found = sample(
-                self.causal,
+                causal,
                 [self.codec.start(label) for label in labels],
                 max_new_tokens=min(limit or context, context - self.codec.prefix),
                 stop_token=END,
@@ -371,7 +354,8 @@ class GptModel:
                 top_p=top_p,
                 banned=self.codec.banned,
                 seed=seed,
-                batch_size=self.batch_size,
+                # A step costs CUDA the same for few rows as for many.
+                batch_size=self.batch_size * (8 if causal.device.type == "cuda" else 1),
             )
         texts = [self.codec.text(row.tokens) for row in found]
         return texts, [row.logprob for row in found], [(len(row.tokens), row.finished) for row in found]
@@ -419,7 +403,7 @@ class GptModel:
 
         home = Path(folder)
         home.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.contiguous() for name, tensor in self.causal.state_dict().items()}
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.causal.state_dict().items()}
         save_file(weights, home / _WEIGHTS)
         told = {
             "format": _FORMAT,
@@ -432,6 +416,21 @@ class GptModel:
         }
         (home / _ABOUT).write_text(json.dumps(told, ensure_ascii=False), "utf-8")
         return home
+
+    @contextmanager
+    def _placed(self) -> Iterator[Causal]:
+        """Bring the weights to the model's device; threads and precision are set meanwhile."""
+        with threads(self.threads, _WHO):
+            where = devices.place(self.device)
+            with devices.quick(where):
+                yield self.causal.to(where)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Weights travel on the host: the process that reads them may have another device, or none."""
+        state = dict(self.__dict__)
+        if self.causal.device.type != "cpu":
+            state["causal"] = copy.deepcopy(self.causal).cpu()
+        return state
 
     def _surprises(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """-ln p(text) [n] in nats, the end included; over all labels, and with the bytes of unknown words."""
@@ -449,12 +448,12 @@ class GptModel:
         logs = np.zeros((len(texts), len(labels)))
         config, prefix = self.causal.config, self.codec.prefix
         batch = min(256, max(1, _LOGITS // (config.context * config.vocab_size)))
-        with threads(self.threads, _WHO):
+        with self._placed() as causal:
             for column, (label, share) in enumerate(zip(labels, shares)):
                 rows = [windows(self.codec.encode(text, label), prefix, config.context) for text in texts]
                 cut = [window for row in rows for window, _ in row]
                 scored = [first for row in rows for _, first in row]
-                means = score(self.causal, cut, prefix=scored, batch_size=batch)
+                means = score(causal, cut, prefix=scored, batch_size=batch)
                 sums = np.asarray(means) * (np.asarray([len(row) for row in cut]) - np.asarray(scored))
                 owner = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
                 np.add.at(logs[:, column], owner, sums)
