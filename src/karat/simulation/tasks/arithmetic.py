@@ -211,7 +211,7 @@ class Arithmetic:
         return not self.modulus or int(token) < self.modulus
 
     def _side(self, tokens: list[str], made: list[tuple[Place, str]]) -> tuple[int, int] | str:
-        """Return (value, depth) of the left side, or the class of its error; note the choices that make it."""
+        """Return (value, depth) of the left side, or its error; note the choices that make it."""
         # One frame per open parenthesis, the first for the line itself: [operator or None, operands so far].
         stack: list[tuple[str | None, list[Operand]]] = [(None, [])]
         deepest = 0
