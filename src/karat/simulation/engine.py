@@ -21,7 +21,7 @@ from karat import registry
 from karat.errors import BadSetting
 from karat.executors.base import Executor
 from karat.records import Records
-from karat.simulation.audited import audited
+from karat.simulation.audited import Measured, audited
 from karat.simulation.base import (
     Batch,
     Policy,
@@ -404,14 +404,24 @@ class _Chain:
             real_loss=sum(losses) / len(losses) if losses else None,
             training_loss=sum(best) / len(best) if best else None,
             seconds=time.perf_counter() - started,
-            audited=audited(texts, self.source.held_out(job.n), metrics=audits(task), seed=job.seed)
-            if audits(task)
-            else {},
+            audited=self._audited(texts),
             written=written,
             accepted=accepted / written
             if job.policy.selection.by in ("verifier", "confidence", "surprise")
             else None,
             by_model=self._by_model(found) if len(found) > 1 else {},
+        )
+
+    def _audited(self, texts: Sequence[str]) -> dict[str, Measured]:
+        """The audit's metrics beside held-out real texts, where the task asks for them."""
+        if not audits(self.shared.task):
+            return {}
+        return audited(
+            texts,
+            self.source.held_out(self.job.n),
+            metrics=audits(self.shared.task),
+            seed=self.job.seed,
+            learned_from=self.source.draw(self.job.n, turn=0),
         )
 
     def _by_model(self, found: list[Chosen]) -> dict[str, dict[str, float]]:

@@ -118,7 +118,9 @@ def simulate(
         bands=bands(controls),
         samples=_samples(ran),
         warnings=(*warnings, *_gate(runs)),
-        real_audited=audited(real, held, metrics=audits(made), seed=seeds[0]) if audits(made) else {},
+        real_audited=audited(real, held, metrics=audits(made), seed=seeds[0], learned_from=real)
+        if audits(made)
+        else {},
         gate=gate(runs),
     )
 

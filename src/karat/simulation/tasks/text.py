@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from karat.errors import InputError
+from karat.simulation.audited import METRICS, check
 from karat.simulation.base import Pool, Source
 from karat.simulation.grammars import Draws, Rules, counted, grown
 from karat.training.causal_codec import join_words
@@ -28,19 +29,24 @@ ENDLESS = 100_000
 class Text:
     """The user's own texts; nothing says which are right, so that diversity and loss are measured alone.
 
-    order: an emulated model knows each token's chances after the order - 1 tokens before it
+    order: an emulated model knows each token's chances after the order - 1 tokens before it.
+    audit: the audit's metrics that are taken of each iteration, beside held-out real texts (`a+b`; nothing:
+        none).
     """
 
     verifies: ClassVar[bool] = False
 
     token: Literal["word", "character"] = "word"
     order: int = 3
+    audit: tuple[str, ...] = METRICS
 
     def __post_init__(self) -> None:
         if self.order < 1:
             raise ValueError(
                 f"order={self.order} is below 1; 1 knows how often tokens are, 3 what follows two"
             )
+        if self.audit:
+            check(self.audit)
 
     def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
         """Return the user's records, a tenth of them held out."""

@@ -1,0 +1,130 @@
+"""Self-consuming loops on Boolean expressions: which cycle loses what, and what stops it.
+
+    python studies/loops.py [--parts order temperature verifier fresh] [--workers 2] [--json FILE]
+
+Models of preset `mini` (0.1 M parameters) are trained from scratch in each iteration on expressions that are
+True, and write the next ones (Briesch, Sobania and Rothlauf 2023; their study has one seed, one temperature
+and no control). Parts:
+
+- order: the paper's four cycles at temperature 0.8: how much diversity each keeps, half-lives, correctness;
+- temperature: the full cycle at 0.8 and 1.0: which axis collapses;
+- verifier: the full cycle at 1.0, with a verifier that is perfect and one that lets a tenth pass;
+- fresh: the full cycle at 0.8 with 1 % and 25 % fresh data: does diversity level off?
+
+Each part prints means over seeds with their range beside the control without a loop. What is finished is kept
+in `--cache`; the same call again goes on from there, also after a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import karat
+from karat import registry
+from karat.simulation.curves import fit_curves
+from karat.simulation.result import Loop, Simulated, half_life_words
+
+ORDER = ("full", "incremental", "balanced", "expanding")
+PARTS: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
+    "order": ((0.8, ORDER),),
+    "temperature": ((0.8, ("full",)), (1.0, ("full",))),
+    "verifier": ((1.0, ("full", "verified", "verified:false_positives=0.1")),),
+    "fresh": ((0.8, ("full", "full:fresh_share=0.01", "full:fresh_share=0.25")),),
+}
+SHOWN = ("levenshtein", "correct", "valid", "distinct", "distinct_correct", "coverage", "mean_length")
+
+
+def mean(loops: Sequence[Loop], name: str, at: int) -> tuple[float, float, float]:
+    """Mean, lowest and highest value of a measure over the seeds, at an iteration or where a loop ended."""
+    values = [loop.iterations[min(at, len(loop.iterations) - 1)].value(name) for loop in loops]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known), min(known), max(known)
+
+
+def show(found: Simulated, iterations: int) -> None:
+    """Print for each cycle first, middle and last values, and the control's band."""
+    print(f"\ntemperature {found.temperature:g}, n {found.n:,}, {found.trainer}, task {found.task}")
+    cycles = list(dict.fromkeys(loop.cycle for loop in found.runs))
+    for name in SHOWN:
+        band = found.bands.get(name)
+        beside = (
+            "" if band is None else f"   without a loop {band.mean:.3f} [{band.low:.3f}, {band.high:.3f}]"
+        )
+        print(f"  {name}{beside}")
+        for cycle in cycles:
+            loops = [loop for loop in found.runs if loop.cycle == cycle]
+            cells = []
+            for at in (0, iterations // 2, iterations):
+                middle, low, high = mean(loops, name, at)
+                cells.append(f"{at}: {middle:.3f} [{low:.3f}, {high:.3f}]")
+            print(f"    {cycle:<30}" + "   ".join(cells))
+    for cycle in cycles:
+        loops = [loop for loop in found.runs if loop.cycle == cycle]
+        print(f"  half-life of {cycle}: {half_life_words(found.half_life[cycle])}; {level(loops)}")
+
+
+def level(loops: Sequence[Loop]) -> str:
+    """Say whether the mean curve levels off or goes on to fall, by the small-sample AIC of both fits."""
+    length = min(len(loop.iterations) for loop in loops)
+    curve = [mean(loops, "levenshtein", at)[0] for at in range(length)]
+    fits = {fit.name: fit for fit in fit_curves(curve)}
+    if "plateau" not in fits:
+        return "too short for a comparison of curves"
+    plateau = fits["plateau"]
+    other = min((fit for name, fit in fits.items() if name != "plateau"), key=lambda fit: fit.aicc)
+    where = "" if plateau.plateau is None else f" at {plateau.plateau:.0%} of the first iteration"
+    return f"plateau{where}: AICc {plateau.aicc:.1f}, {other.name} to zero: {other.aicc:.1f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the parts, print their tables, and write JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--task", default="logic")
+    parser.add_argument("--trainer", default="gpt:preset=mini")
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args(arguments)
+    cache = given.cache or Path(tempfile.gettempdir()) / "karat-loops"
+    executor = registry.make("executors", f"local:workers={given.workers}") if given.workers > 1 else None
+    wanted: dict[float, list[str]] = {}
+    for part in given.parts:
+        for temperature, cycles in PARTS[part]:
+            known = wanted.setdefault(temperature, [])
+            known += [cycle for cycle in cycles if cycle not in known]
+    told: dict[str, Any] = {}
+    for temperature, cycles in wanted.items():
+        began = time.perf_counter()
+        found = karat.simulate(
+            task=given.task,
+            cycles=tuple(cycles),
+            iterations=given.iterations,
+            seeds=tuple(range(given.seeds)),
+            n=given.n,
+            temperature=temperature,
+            trainer=given.trainer,
+            executor=executor,
+            journal=cache,
+        )
+        show(found, given.iterations)
+        print(f"  {time.perf_counter() - began:,.0f} s", flush=True)
+        told[f"temperature={temperature:g}"] = found.to_json()
+        if given.json is not None:
+            given.json.write_text(json.dumps(told))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
