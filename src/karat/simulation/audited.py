@@ -108,6 +108,15 @@ def audited(
     return found
 
 
+def apart(real: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return (real texts that an encoder is learned from, real texts that it has not seen).
+
+    The first are `learned_from` in all iterations; the second, beside the same reference, show what another
+    real sample has. Texts that the encoder has seen would show more.
+    """
+    return list(real[::2]), list(real[1::2])
+
+
 def check(metrics: Sequence[str]) -> None:
     """Raise BadSetting or UnknownPart where a metric cannot be computed on two sets of texts."""
     some = _records(("one text", "another text"), "written")

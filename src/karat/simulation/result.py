@@ -1,20 +1,22 @@
-"""What a simulation gives: runs, controls, half-lives, and what they show. Knows no trainer and no task."""
+"""What a simulation gives: runs, controls, half-lives, in JSON and words. Knows no trainer and no task."""
 
 from __future__ import annotations
 
 import statistics as plain
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from karat import registry
 from karat.auditing.statistics import t_quantile
-from karat.blocks import Block, Chart, Column, Example, Examples, Headline, Line, Note, Section, Table
-from karat.errors import InputError, UnknownPart, did_you_mean
+from karat.blocks import Section
+from karat.errors import InputError, did_you_mean
 from karat.records import Records
+from karat.simulation import showing
 from karat.simulation.audited import Measured
-from karat.simulation.measures import Measures
+from karat.simulation.half_lives import HalfLife, crossing, half_life_words, over_seeds, reached
+from karat.simulation.measures import Interval, Measures
+
+__all__ = ["HalfLife", "Measured", "crossing", "half_life_words"]  # and all that is defined here
 
 CONTROL = "control"
 
@@ -24,11 +26,24 @@ COMPARED = (
     "valid",
     "distinct",
     "distinct_correct",
+    "coverage",
+    "coverage_rare",
     "entropy",
+    "hill_1",
+    "hill_2",
+    "new",
+    "self_bleu",
     "mean_length",
+    "mean_depth",
     "real_loss",
 )
-"""Measures that are set beside the control."""
+"""Measures that are set beside the control; n-grams, errors and audit metrics are added as they come."""
+
+SHARES = ("correct", "valid", "coverage", "coverage_rare", "new", "self_bleu")
+"""Measures that are shares, and may come to 0 or 1."""
+
+OWN = ("real_loss", "training_loss", "accepted", "written", "seconds")
+"""Figures of an iteration that are not measured on its texts."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +74,39 @@ class Iteration:
     real_loss: float | None  # nats a character on human texts that no model saw
     training_loss: float | None
     seconds: float
-    audited: dict[str, Measured] = field(default_factory=dict)  # the audit's metrics, where the task asks
-    written: int = 0  # texts that the models wrote
-    accepted: float | None = None  # the share of them that a selection let through
-    by_model: dict[str, dict[str, float]] = field(default_factory=dict)  # of several models, each alone
+    audited: dict[str, Measured] = field(default_factory=dict)  # the audit's metrics, by their specs
+    written: int = 0  # texts that the models wrote, more than n where a selection took some of them
+    accepted: float | None = None  # share of them that a selection kept
+    by_model: dict[str, dict[str, float]] = field(default_factory=dict)  # where a cycle has several models
 
     def value(self, name: str) -> float | None:
-        """Return one measure by name."""
-        found = self.real_loss if name == "real_loss" else getattr(self.measures, name)
-        return None if found is None else float(found)
+        """Return one measure by name; None where it could not be measured.
+
+        Names are those of Measures, real_loss, training_loss, accepted, written, seconds, distinct_1 and so
+        on, error:CLASS (share of texts), and audit:METRIC or METRIC. Raises InputError for any other.
+        """
+        m = self.measures
+        if name in OWN or (name in NUMBERS):
+            found = getattr(self if name in OWN else m, name)
+            return None if found is None else float(found)
+        kind, _, rest = name.partition(":")
+        if kind == "error":
+            return None if m.valid is None else m.errors.get(rest, 0) / m.n
+        if name.startswith("distinct_") and name[len("distinct_") :] in m.distinct_n:
+            return m.distinct_n[name[len("distinct_") :]]
+        if kind == "audit":
+            return self.audited[rest].value if rest in self.audited else None
+        if name in self.audited:
+            return self.audited[name].value
+        known = [*NUMBERS, *OWN, *self.audited]
+        raise InputError(f"an iteration has no measure {name!r}{did_you_mean(name, known)}")
+
+    def interval(self, name: str) -> Interval | None:
+        """Return the 95% interval of one measure by name; None where it has none."""
+        found = self.audited.get(name.removeprefix("audit:"))
+        if name in self.measures.intervals or found is None:
+            return self.measures.intervals.get(name)
+        return None if found.low is None or found.high is None else (found.low, found.high)
 
     def to_json(self) -> dict[str, Any]:
         """Return one row of `runs[].iterations`."""
@@ -76,11 +115,36 @@ class Iteration:
             "iteration": self.iteration,
             **measured,
             "intervals": {name: list(interval) for name, interval in self.measures.intervals.items()},
+            "audit": audit_json(self.audited),
             "trained_on": asdict(self.trained_on),
+            "written": self.written,
+            "accepted": self.accepted,
+            "by_model": self.by_model,
             "real_loss": self.real_loss,
             "training_loss": self.training_loss,
             "seconds": round(self.seconds, 3),
         }
+
+
+NUMBERS = tuple(
+    name
+    for name, kind in Measures.__annotations__.items()
+    if name != "n" and str(kind).partition(" ")[0] in ("int", "float")
+)
+"""The measures of an iteration's texts that are one number."""
+
+
+def audit_json(found: dict[str, Measured]) -> dict[str, Any]:
+    """Return audit metrics as JSON holds them."""
+    return {
+        name: {
+            "value": one.value,
+            "interval": None if one.low is None else [one.low, one.high],
+            "real": one.real,
+            "n": one.n,
+        }
+        for name, one in found.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -95,15 +159,6 @@ class Loop:
     def curve(self, name: str) -> list[float | None]:
         """Return one measure over the iterations."""
         return [row.value(name) for row in self.iterations]
-
-
-@dataclass(frozen=True)
-class HalfLife:
-    """Iterations until the diversity of the first model's texts has halved; None where it did not happen."""
-
-    value: float | None
-    interval: tuple[float | None, float | None]
-    note: str
 
 
 @dataclass(frozen=True)
@@ -146,8 +201,10 @@ class Simulated:
     bands: dict[str, Band]
     samples: Records
     warnings: tuple[Warned, ...]
-    real_audited: dict[str, Measured] = field(default_factory=dict)  # the ceiling: real beside real
-    gate: dict[str, dict[str, Any]] = field(default_factory=dict)  # by seed: has the first model learned?
+    real_audited: dict[str, Measured] = field(default_factory=dict)
+    """The audit's metrics of another real sample: what an iteration would have at best."""
+    gate: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of each seed: whether its first model passed (`passed`), and the shares `valid` and `correct`."""
 
     # --- verbs ------------------------------------------------------------------------------------
 
@@ -191,7 +248,18 @@ class Simulated:
                 f", {where}: without a loop, at the same temperature, diversity is {band.mean:.3f} "
                 f"[{band.low:.3f}, {band.high:.3f}]"
             )
-        return sentence + "."
+        return sentence + "." + self._drifted(last)
+
+    def _drifted(self, last: Iteration) -> str:
+        """Say whether texts became shorter or longer than without a loop: measures of texts follow that."""
+        band, length = self.bands.get("mean_length"), last.measures.mean_length
+        if band is None or last.iteration == 0 or band.low <= length <= band.high:
+            return ""
+        how = "shorter" if length < band.low else "longer"
+        return (
+            f" Texts became {how}: {length:.1f} tokens, against {band.mean:.1f} "
+            f"[{band.low:.1f}, {band.high:.1f}] without a loop."
+        )
 
     def written(self, cycle: str, iteration: int, *, seed: int = 0) -> Records:
         """Return the texts that a cycle's model wrote at an iteration, for instance to audit them."""
@@ -249,6 +317,8 @@ class Simulated:
                 },
             },
             "real": asdict(self.real),
+            "real_audit": audit_json(self.real_audited),
+            "gate": self.gate,
             "task": {"spec": self.task, **self.described},
             "trainer": self.trainer,
             "temperature": self.temperature,
@@ -272,214 +342,50 @@ class Simulated:
         lines += [f"half-life of {cycle}: {half_life_words(h)}" for cycle, h in self.half_life.items()]
         return "\n".join([*lines, *(f"warning {w.code}: {w.message}" for w in self.warnings)])
 
-    def caption(self) -> str:
-        """Say under which conditions the figures hold; stands under each chart."""
-        trainer, task = shortened("trainers", self.trainer), shortened("tasks", self.task)
-        return (
-            f"temperature {self.temperature:g}, {self.n:,} texts an iteration, trainer {trainer}, task {task}"
-        )
-
     def __report__(self) -> tuple[Section, ...]:
         """Return curves, the state at the end, and texts of several iterations as blocks."""
-        blocks: list[Block] = [self._headline()]
-        blocks += [Note(w.message, "warning") for w in self.warnings]
-        names = [("levenshtein", "Diversity", "mean normalised edit distance")]
-        if self.real.correct is not None:
-            names += [
-                ("correct", "Correct texts", "share"),
-                ("distinct_correct", "Different correct texts", "texts"),
-            ]
-        else:
-            names += [
-                ("distinct", "Different texts", "texts"),
-                ("real_loss", "Loss on human texts", "nats a character"),
-            ]
-        blocks += [self._chart(*name) for name in names]
-        blocks.append(self._table())
-        blocks.append(self._examples())
-        return (
-            Section("What happens if models keep training on their own output", tuple(blocks), id="simulate"),
-        )
-
-    def _headline(self) -> Headline:
-        worst = self.worst(1)[0]
-        half = self.half_life[worst.cycle]
-        value = f"{worst.kept:.0%}"
-        label = f"of its diversity is left in cycle {worst.cycle} at iteration {worst.iteration}"
-        if half.value is not None:
-            value = f"{half.value:.0f} iterations"
-            label = f"until cycle {worst.cycle} has lost half of its diversity"
-        return Headline(
-            value,
-            label,
-            self.why(worst.cycle),
-            "warning" if worst.outside else "info",
-        )
-
-    def _chart(self, name: str, title: str, unit: str) -> Chart:
-        rows = []
-        for loop in (*self.runs, *self.controls):
-            several = len({other.seed for other in self.runs}) > 1
-            label = f"{loop.cycle}, seed {loop.seed}" if several else loop.cycle
-            for row in loop.iterations:
-                low, high = row.measures.intervals.get(name, (None, None))
-                rows.append(
-                    {
-                        "iteration": row.iteration,
-                        "value": row.value(name),
-                        "cycle": label,
-                        "low": low,
-                        "high": high,
-                    }
-                )
-        real = None if name == "real_loss" else getattr(self.real, name)
-        return Chart(
-            "line",
-            tuple(rows),
-            x="iteration",
-            y="value",
-            series="cycle",
-            low="low",
-            high="high",
-            title=title,
-            x_title="iteration",
-            y_title=unit,
-            note=f"{self.caption()}. control: no loop, new human data each time, same temperature.",
-            lines=() if real is None else (Line(float(real), "human data"),),
-        )
-
-    def _table(self) -> Table:
-        last = max(row.iteration for loop in self.runs for row in loop.iterations)
-        rows = []
-        for row in self.at(last):
-            rows.append(
-                {
-                    **asdict(row),
-                    "half_life": half_life_words(self.half_life[row.cycle]),
-                    "_flag": bool(row.outside),
-                }
-            )
-        return Table(
-            (
-                Column("cycle", "cycle"),
-                Column("seed", "seed", "number"),
-                Column("iteration", "iteration", "number"),
-                Column(
-                    "levenshtein",
-                    "diversity",
-                    "number",
-                    "mean normalised edit distance over all pairs of texts",
-                ),
-                Column("kept", "kept", "percent", "share of the first model's diversity"),
-                Column("correct", "correct", "percent"),
-                Column("distinct", "different texts", "number"),
-                Column("half_life", "half-life"),
-            ),
-            tuple(rows),
-            title="The end of each run",
-            note=self.caption(),
-        )
-
-    def _examples(self) -> Examples:
-        keys, texts = self.samples.column("loop"), self.samples.texts()
-        grouped: dict[str, list[str]] = {}
-        for key, text in zip(keys, texts):
-            grouped.setdefault(key, []).append(text)
-        rows = []
-        for loop in self.runs:
-            if loop.seed != self.runs[0].seed:
-                continue
-            last = len(loop.iterations) - 1
-            for position in sorted({0, last // 2, last}):
-                key = f"{'first' if position == 0 else loop.cycle}:{loop.seed}:{position}"
-                common = Counter(grouped[key]).most_common(6)
-                for text, times in common:
-                    rows.append(
-                        Example(
-                            f"{loop.cycle}, iteration {position}",
-                            text,
-                            reason=f"{times:,} of {len(grouped[key]):,}",
-                        )
-                    )
-        return Examples(tuple(rows), "The most common texts of each iteration", "How often each was written.")
-
-
-def shortened(shelf: str, spec: str) -> str:
-    """Return a spec without the settings that are as they always are."""
-    try:
-        part = registry.make(shelf, spec)
-    except UnknownPart:  # an object that the user made, which stands on no shelf
-        return spec
-    usual = {field.name: field.default for field in fields(part) if field.init}
-    pairs = registry.parse(spec)[1]
-    kept = [f"{key}={text}" for key, text in pairs.items() if getattr(part, key) != usual[key]]
-    return registry.name_of(part) + (":" + ",".join(kept) if kept else "")
-
-
-def half_life_words(half: HalfLife) -> str:
-    """Say a half-life in a few words."""
-    if half.value is None:
-        low = half.interval[0]
-        return f"not reached; more than {low:.1f} iterations" if low is not None else "not reached"
-    low, high = half.interval
-    end = "?" if high is None else f"{high:.1f}"
-    return f"{half.value:.1f} iterations [{low:.1f}, {end}]"
-
-
-def crossing(values: Sequence[float], target: float) -> float | None:
-    """Return where a curve first falls to the target (linear between iterations); None if it never does."""
-    for t, value in enumerate(values):
-        if value <= target:
-            if t == 0:
-                return 0.0
-            before = values[t - 1]
-            return t - 1 + (before - target) / (before - value)
-    return None
+        return showing.sections(self)
 
 
 def half_life(loops: Sequence[Loop]) -> HalfLife:
     """Return the half-life of diversity over the seeds of one cycle, relative to the first model's texts."""
-    points: list[float | None] = []
-    lows: list[float | None] = []
-    highs: list[float | None] = []
-    last = max(len(loop.iterations) for loop in loops) - 1
-    for loop in loops:
-        estimates = [row.measures for row in loop.iterations]
-        target = estimates[0].levenshtein / 2
-        points.append(crossing([m.levenshtein for m in estimates], target))
-        lows.append(crossing([m.intervals["levenshtein"][0] for m in estimates], target))
-        highs.append(crossing([m.intervals["levenshtein"][1] for m in estimates], target))
-    reached = [point for point in points if point is not None]
-    if 2 * len(reached) <= len(points):
-        early = [low for low in lows if low is not None]
-        note = f"diversity did not halve within {last} iterations; the half-life is longer than that"
-        if reached:
-            note = f"diversity halved in {len(reached)} of {len(points)} seeds within {last} iterations"
-        return HalfLife(None, (min(early) if early else float(last), None), note)
-    # A seed that did not get there counts as later than all that did.
-    ordered = sorted(float("inf") if point is None else point for point in points)
-    value = plain.median(ordered) if ordered[-1] != float("inf") else ordered[len(ordered) // 2]
-    known = [high for high in highs if high is not None]
-    ends = (min(low for low in lows if low is not None), max(known) if len(known) == len(highs) else None)
-    note = f"range over {len(loops)} seeds, with the sampling error of each"
-    if len(loops) == 1:
-        note = "one seed: the interval holds the sampling error of the measure, not the spread between runs"
-    return HalfLife(value, ends, note)
+    return over_seeds(
+        [
+            reached(
+                [row.measures.levenshtein for row in loop.iterations],
+                [row.measures.intervals["levenshtein"][0] for row in loop.iterations],
+                [row.measures.intervals["levenshtein"][1] for row in loop.iterations],
+            )
+            for loop in loops
+        ]
+    )
 
 
-def bands(controls: Sequence[Loop], names: Sequence[str] = COMPARED) -> dict[str, Band]:
+def named(loops: Iterable[Loop]) -> tuple[str, ...]:
+    """Return the measures that are set beside the control: COMPARED, and what these loops have besides."""
+    rows = [row for loop in loops for row in loop.iterations]
+    grams = {f"distinct_{order}" for row in rows for order in row.measures.distinct_n}
+    errors = {f"error:{kind}" for row in rows for kind in row.measures.errors}
+    audits = dict.fromkeys(f"audit:{name}" for row in rows for name in row.audited)
+    return (*COMPARED, *sorted(grams), *sorted(errors), *audits)
+
+
+def bands(controls: Sequence[Loop], names: Sequence[str] | None = None) -> dict[str, Band]:
     """Return where each measure lies without a loop.
 
     The control's iterations share nothing (new data, new model, new samples), so that their spread is the
-    spread that
-    chance gives to one iteration. The interval is one for the next value, mean ± t s sqrt(1 + 1/k).
+    spread that chance gives to one iteration. The interval is one for the next value,
+    mean ± t s sqrt(1 + 1/k), cut to the range of a share.
     """
     found = {}
-    for name in names:
+    for name in named(controls) if names is None else names:
         values = [value for loop in controls for value in loop.curve(name) if value is not None]
         if len(values) < 3:
             continue
         mean, spread = plain.fmean(values), plain.stdev(values)
         reach = t_quantile(0.975, len(values) - 1) * spread * (1 + 1 / len(values)) ** 0.5
-        found[name] = Band(mean, mean - reach, mean + reach, len(values))
+        low, high = mean - reach, mean + reach
+        if name in SHARES or (name.startswith(("error:", "distinct_")) and name != "distinct_correct"):
+            low, high = max(0.0, low), min(1.0, high)
+        found[name] = Band(mean, low, high, len(values))
     return found
