@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from karat import blocks
@@ -48,9 +48,7 @@ def cells(chart: blocks.Chart) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
         notes.append(f"Not drawn: {empty:,} {'cell' if empty == 1 else 'cells'} without a value.")
     if again:
         notes.append(f"{again:,} more {'row has' if again == 1 else 'rows have'} the place of a drawn cell.")
-    values = [
-        float(row[chart.value]) for row in found.values() if numbers.is_number(row.get(chart.value or ""))
-    ]  # type: ignore[index]
+    values = _values(chart, found.values())
     ends = (min(values), max(values)) if values else (0.0, 0.0)
     if values and not chart.category:
         low, high = (blocks.cell_text(chart, {chart.value or "": end}) for end in ends)
@@ -60,6 +58,11 @@ def cells(chart: blocks.Chart) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
             f"Pale, with a question mark: less than {blocks.SURE:.0%} agrees with what the cell says."
         )
     return [_cell(chart, row, ends) for row in found.values()], tuple(notes)
+
+
+def _values(chart: blocks.Chart, rows: Iterable[blocks.Row]) -> list[float]:
+    found = [row.get(chart.value or "") for row in rows]
+    return [float(value) for value in found if value is not None and numbers.is_number(value)]
 
 
 def _cell(chart: blocks.Chart, row: blocks.Row, ends: tuple[float, float]) -> dict[str, Any]:
@@ -153,11 +156,7 @@ def described(chart: blocks.Chart) -> str:
     if chart.category:
         counted = Counter(str(row.get(chart.category)) for row in chart.rows if row.get(chart.category))
         words.append("Cells: " + ", ".join(f"{name} {n:,}" for name, n in counted.items()) + ".")
-    values = [
-        float(row[chart.value])
-        for row in chart.rows
-        if chart.value and numbers.is_number(row.get(chart.value))
-    ]
+    values = _values(chart, chart.rows)
     if values:
         words.append(f"Values from {min(values):.3g} to {max(values):.3g}.")
     doubtful = sum(blocks.unsure(chart, row) for row in chart.rows)

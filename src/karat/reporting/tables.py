@@ -278,7 +278,7 @@ def of_chart(chart: blocks.Chart) -> blocks.Table:
         (chart.x, chart.x_title or chart.x),
         (chart.y, chart.y_title or chart.y),
     ]
-    keys += [(chart.value, chart.value_title or chart.value), (chart.category, chart.category)]
+    keys += [(chart.value, chart.value_title or chart.value or ""), (chart.category, chart.category or "")]
     keys += [(chart.sure, "share that agrees"), (chart.low, "low"), (chart.high, "high")]
-    columns = tuple(blocks.Column(key, title or key) for key, title in keys if key)
+    columns = tuple(blocks.Column(key, title) for key, title in keys if key)
     return blocks.Table(columns, chart.rows)
