@@ -1,0 +1,198 @@
+"""What collapses where: diversity, correctness, both or neither, over the plane of self-consuming loops.
+
+    python studies/phase_diagram.py [--parts emulator gpt compare] [--sizes 200 2000] [--cache FOLDER]
+
+The task is `logic`: Boolean expressions that are True, so that right and wrong can be checked. Each cell is a
+temperature, a share of fresh real data in each new batch, a number of texts an iteration and a cycle, with
+several seeds, beside a control without a loop at the same temperature. What counts as collapse stands in
+`karat.simulation.phases`: less than half of the control's diversity is left, or the correct share is more than
+0.1 below the control's; `?` marks cells whose seeds do not settle it.
+
+Parts: `emulator` maps the whole plane (temperatures 0.7 to 1.2, fresh shares 0 to 0.5, n 200 and 2,000, four
+cycles, 30 iterations) with counted rules that slip as often as the gpt's first model errs; `gpt` trains small
+transformers from scratch in 3 x 3 cells; `compare` sets both side by side, cell by cell, on those 3 x 3 cells.
+Diagrams are printed; with `--report FOLDER` they are drawn as well. What is finished is kept in `--cache`;
+the same call again goes on from there, also after a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import figures as show
+
+import karat
+from karat import registry
+from karat.blocks import Column, Section, Table
+from karat.simulation.sweep import sweep
+from karat.simulation.swept import Swept
+
+PARTS = ("emulator", "gpt", "compare")
+SLIP = 0.0014
+"""per token; with it the emulator's first models write as many valid texts as those of gpt:preset=mini do"""
+PLANE: dict[str, Any] = {
+    "temperatures": (0.7, 0.8, 0.9, 1.0, 1.1, 1.2),
+    "fresh_shares": (0.0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5),
+    "cycles": ("full", "expanding", "incremental", "accumulate_subsample"),
+    "iterations": 30,
+}
+TRAINED: dict[str, Any] = {
+    "temperatures": (0.8, 0.9, 1.0),
+    "fresh_shares": (0.0, 0.05, 0.25),
+    "cycles": ("full",),
+    "sizes": (2000,),
+    "iterations": 12,
+}
+
+
+def main() -> int:
+    """Run the parts and print their diagrams."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[200, 2000], help="n of the emulator's plane")
+    parser.add_argument("--cycles", nargs="+", default=list(PLANE["cycles"]), help="of the emulator's plane")
+    parser.add_argument("--seeds", type=int, default=3, help="of each of the emulator's cells")
+    parser.add_argument("--gpt-seeds", type=int, default=2)
+    parser.add_argument("--gpt", default="gpt:preset=mini", help="the trainer of the part gpt")
+    parser.add_argument("--slip", type=float, default=SLIP, help="chance that a token of the emulator errs")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "karat-phases")
+    parser.add_argument("--report", type=Path, help="folder for the HTML reports")
+    parser.add_argument("--json", type=Path, help="file for all that was found")
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small
+    began = time.perf_counter()
+    emulator = f"emulator:slip={options.slip:g}"
+    found: dict[str, Any] = {}
+    if "emulator" in options.parts:
+        for n in options.sizes:
+            plane = {**PLANE, "cycles": tuple(options.cycles), "sizes": (n,), "trainer": emulator}
+            found[f"emulator_{n}"] = run(options, f"emulator_{n}", options.seeds, plane)
+    trained: dict[str, Swept] = {}
+    if {"gpt", "compare"} & set(options.parts):
+        seeds = options.gpt_seeds
+        trained["gpt"] = run(options, "gpt", seeds, {**TRAINED, "trainer": options.gpt})
+        found["gpt"] = trained["gpt"]
+    if "compare" in options.parts:
+        trained["emulator"] = run(options, "emulator_as_gpt", options.seeds, {**TRAINED, "trainer": emulator})
+        found["emulator_as_gpt"] = trained["emulator"]
+        section = compared(trained["gpt"], trained["emulator"])
+        if options.report is not None:
+            karat.report(section, out=options.report / "phases_compared.html", title="emulator and gpt")
+    if options.json is not None:
+        told = {name: one.to_json() for name, one in found.items()}
+        options.json.write_text(json.dumps(told, indent=1), "utf-8")
+    show.finish(began)
+    return 0
+
+
+def run(options: argparse.Namespace, name: str, seeds: int, settings: dict[str, Any]) -> Swept:
+    """Sweep one plane, or read what is done of it, and print its diagram."""
+    began = time.perf_counter()
+    executor = None
+    if options.workers > 1:
+        executor = registry.make("executors", f"local:workers={options.workers}")
+    found = sweep(
+        seeds=tuple(range(seeds)),
+        executor=executor,
+        journal=options.cache,
+        progress=Told(name),
+        **settings,
+    )
+    print(f"\n== {name}: {found.trainer}, {seeds} seeds, {found.iterations} iterations")
+    print(found)
+    for axis in ("diversity", "correctness", "distinct"):
+        print(f"fresh share needed for {axis}:")
+        for one in found.thresholds(axis):  # type: ignore[arg-type]
+            print(f"    {one.cycle:<22} n {one.n:<6,} temperature {one.temperature:<4g} {one}")
+    counted = ", ".join(f"{phase} {cells}" for phase, cells in found.counted().items())
+    print(f"cells: {counted}; {time.perf_counter() - began:,.0f} s", flush=True)
+    if options.report is not None:
+        options.report.mkdir(parents=True, exist_ok=True)
+        karat.report(found, out=options.report / f"phases_{name}.html", title=f"phase diagram, {name}")
+    return found
+
+
+class Told:
+    """Says once a minute how many iterations are done."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.last = name, 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Say it, if a minute has passed."""
+        if time.perf_counter() - self.last > 60:
+            self.last = time.perf_counter()
+            print(f"{self.name}: {done:,} of {total:,} iterations", file=sys.stderr, flush=True)
+
+
+def compared(gpt: Swept, emulator: Swept) -> Section:
+    """Print and return both trainers cell by cell; `agree` leaves out cells that one of them does not settle."""
+    rows: list[dict[str, Any]] = []
+    print("\nemulator beside gpt, cell by cell (kept: share of the control's diversity)")
+    print(
+        "    T    fresh  gpt kept              correct  phase          emulator kept         correct  phase"
+    )
+    for one in gpt.cells:
+        (other,) = emulator.at(
+            cycle=one.cycle, temperature=one.temperature, fresh_share=one.fresh_share, n=one.n
+        )
+        row: dict[str, Any] = {"temperature": one.temperature, "fresh": one.fresh_share}
+        for name, cell in (("gpt", one), ("emulator", other)):
+            change = cell.correct_change.value if cell.correct_change else None
+            row |= {
+                f"{name}_kept": cell.kept.value,
+                f"{name}_interval": None if cell.kept.interval is None else list(cell.kept.interval),
+                f"{name}_change": change,
+                f"{name}_last": cell.last.value,
+                f"{name}_phase": cell.phase + ("" if cell.certain else "?"),
+            }
+        row["agree"] = one.phase == other.phase
+        rows.append(row)
+        sides = "  ".join(
+            f"{row[f'{name}_kept']:.2f} {show.pair(row[f'{name}_interval']):<16} "
+            f"{row[f'{name}_change'] or 0.0:+.3f}  {row[f'{name}_phase']:<13}"
+            for name in ("gpt", "emulator")
+        )
+        print(f"    {one.temperature:<4g} {one.fresh_share:<6g} {sides}")
+    same = sum(row["agree"] for row in rows)
+    errors = [abs(row["gpt_kept"] - row["emulator_kept"]) for row in rows]
+    falls = [abs((row["gpt_change"] or 0.0) - (row["emulator_change"] or 0.0)) for row in rows]
+    print(
+        f"    same phase in {same} of {len(rows)} cells; mean difference of the kept share "
+        f"{sum(errors) / len(errors):.3f}, of the change of the correct share {sum(falls) / len(falls):.3f}; "
+        f"{order(rows)}"
+    )
+    columns = [Column("temperature", "temperature", "number"), Column("fresh", "fresh", "percent")]
+    for name in ("gpt", "emulator"):
+        columns += [
+            Column(f"{name}_kept", f"{name}: diversity kept", "percent"),
+            Column(f"{name}_interval", "95%", "interval"),
+            Column(f"{name}_change", "correct, against control", "number"),
+            Column(f"{name}_last", "different correct texts kept", "percent"),
+            Column(f"{name}_phase", "collapses"),
+        ]
+    columns.append(Column("agree", "same", "flag"))
+    return Section("Emulator and gpt, cell by cell", (Table(tuple(columns), tuple(rows)),), id="compared")
+
+
+def order(rows: Sequence[dict[str, Any]]) -> str:
+    """Say how alike both order the cells by what they kept."""
+    from scipy.stats import spearmanr
+
+    found = spearmanr([row["gpt_kept"] for row in rows], [row["emulator_kept"] for row in rows])
+    return f"rank correlation of the kept shares {float(found.statistic):.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
