@@ -1,107 +1,26 @@
-"""Runs loops: train, write, select, measure, mix, and again; each iteration on disk. Knows no model or task.
+"""Runs loops here or over the workers of an executor; none is done twice. Knows no model and no task.
 
-All cycles of a seed begin with the same first model. A job is one cycle with one seed, one temperature and
-one size; jobs run one after the other here, or over the workers of an executor, and none is done twice.
+A job is one cycle with one seed, one temperature and one size. All cycles of a seed begin with the same first
+model.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from karat import records as karat_records
 from karat import registry
 from karat.errors import BadSetting
 from karat.executors.base import Executor
-from karat.records import Records
-from karat.simulation.audited import Measured, audited
-from karat.simulation.base import (
-    Batch,
-    Policy,
-    Source,
-    Task,
-    Verdict,
-    advance,
-    as_rows,
-    human_batch,
-    needed,
-)
-from karat.simulation.measures import measure
-from karat.simulation.result import CONTROL, Iteration, Loop, TrainedOn
-from karat.simulation.selecting import Chosen, chosen, detecting
+from karat.simulation.base import Policy, Task
+from karat.simulation.chain import FIRST, Chain, Job, Shared, Turn
+from karat.simulation.result import CONTROL, Loop
 from karat.training import grid
-from karat.version import __version__
 
 Progress = Callable[[str, int, int], None]
-
-HELD_OUT = 500
-"""Human texts on which a model's loss is taken."""
-FIRST = "first"
-"""The label of iteration 0, which all cycles of a seed share."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all jobs of a study have in common; survives pickling.
-
-    trainers: the models of a cycle take them in turn. continued: whether each model goes on from the one
-    before it, where it otherwise begins from scratch. journal: a folder, or nothing.
-    """
-
-    task: Task
-    trainers: tuple[Any, ...]
-    human: Records | None = None
-    continued: bool = False
-    journal: str = ""
-
-    def source(self, seed: int) -> Source:
-        """Return the source of real data of one seed."""
-        return self.task.source(self.human, seed=seed)
-
-    def key(self) -> str:
-        """Return what the results depend on, as text."""
-        human = "" if self.human is None else self.human.fingerprint
-        trainers = "+".join(registry.signature(one) for one in self.trainers)
-        return "|".join((__version__, registry.signature(self.task), trainers, str(self.continued), human))
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One finished iteration.
-
-    texts: what the models wrote, n in all, from which everything is measured. offered: for each model, the
-    texts that may become training data; empty where these are the first of `texts`.
-    """
-
-    texts: tuple[str, ...]
-    row: Iteration
-    offered: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class Job:
-    """One cycle with one seed, temperature and size; `first` is its iteration 0 where that is known."""
-
-    label: str
-    policy: Policy
-    seed: int
-    iterations: int
-    temperature: float
-    n: int
-    first: Turn | None = None
-
-    @property
-    def plain(self) -> bool:
-        """Whether iteration 0 is like that of any other cycle: n texts of one model are all it needs."""
-        policy = self.policy
-        return policy.models == 1 and policy.selection.by == "none" and needed(policy, self.n)[0] <= self.n
 
 
 @dataclass(frozen=True)
@@ -133,13 +52,13 @@ def run_jobs(
                 replace(job, label=FIRST, policy=Policy(), iterations=0),
             )
     counter = _Counter(progress, name, len(firsts) + sum(job.iterations for job in jobs))
-    begun = _each(partial(_first, shared), list(firsts.values()), shared, executor, counter, _turn_of, name)
+    begun = _each(partial(_first, shared), list(firsts.values()), shared, executor, counter, Turn, name)
     known = dict(zip(firsts, begun))
     with_first = [
         replace(job, first=known.get((job.seed, job.temperature, job.n)) if job.plain else None)
         for job in jobs
     ]
-    return _each(partial(_chain, shared, texts), with_first, shared, executor, counter, _ran_of, name)
+    return _each(partial(_chain, shared, texts), with_first, shared, executor, counter, Ran, name)
 
 
 def _each(
@@ -148,7 +67,7 @@ def _each(
     shared: Shared,
     executor: Executor | None,
     counter: _Counter,
-    unpack: Callable[[Any], Any],
+    kind: type,
     name: str,
 ) -> list[Any]:
     """Run jobs here, where each iteration can be told, or over workers, which tell when a job is done."""
@@ -167,8 +86,8 @@ def _each(
         weigh=lambda job: float(job.n * max(job.iterations, 1)),
         executor=executor,
         cache=Path(shared.journal) / "jobs" if shared.journal else None,
-        pack=lambda result: {"result": asdict(result)},
-        unpack=lambda packed: unpack(packed["result"]),
+        pack=_packed,
+        unpack=partial(_unpacked, kind),
         progress=lambda _, done, total: counter.reach(base + round(done * mean)),
         name=name,
     )
@@ -179,16 +98,14 @@ def _job_key(job: Job) -> str:
     return "|".join(map(str, (job.label, job.policy, job.seed, job.iterations, job.temperature, job.n)))
 
 
-def _ran_of(packed: Any) -> Ran:
+def _packed(result: Any) -> grid.Packed:
+    return {"result": asdict(result)}
+
+
+def _unpacked(kind: type, packed: grid.Packed) -> Any:
     import cattrs
 
-    return cattrs.structure(packed, Ran)
-
-
-def _turn_of(packed: Any) -> Turn:
-    import cattrs
-
-    return cattrs.structure(packed, Turn)
+    return cattrs.structure(packed["result"], kind)
 
 
 class _Counter:
@@ -220,7 +137,7 @@ class _Counter:
 
 def _first(shared: Shared, job: Job, tell: Callable[[int], None] | None = None) -> Turn:
     """Run iteration 0, which all cycles of a seed share."""
-    found = _Chain(shared, job).turn(0)
+    found = Chain(shared, job).turn(0)
     if tell:
         tell(1)
     return found
@@ -228,7 +145,7 @@ def _first(shared: Shared, job: Job, tell: Callable[[int], None] | None = None) 
 
 def _chain(shared: Shared, texts: bool, job: Job, tell: Callable[[int], None] | None = None) -> Ran:
     """Run the iterations of one job."""
-    chain = _Chain(shared, job)
+    chain = Chain(shared, job)
     turns = [job.first or chain.turn(0)]
     ended = ""
     for t in range(1, job.iterations + 1):
@@ -254,282 +171,6 @@ def _ended(job: Job, turn: Turn, t: int) -> str:
     return ""
 
 
-@dataclass
-class _Chain:
-    """The state of one job: for each model what was kept and what is trained on next."""
-
-    shared: Shared
-    job: Job
-    source: Source = field(init=False)
-    pools: list[Batch] = field(init=False)
-    batches: list[Batch] = field(init=False)
-    models: list[Any] = field(default_factory=list)
-    support: list[tuple[str, ...]] = field(init=False)
-    known: frozenset[tuple[str, ...]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        job, task = self.job, self.shared.task
-        self.source = self.shared.source(job.seed)
-        start = human_batch(self.source.draw(job.n, turn=0))
-        self.pools = [start] * job.policy.models
-        self.batches = [start] * job.policy.models
-        self.support = [tuple(task.tokens(text)) for text in self.source.held_out(job.n)]
-        self.known = frozenset(tuple(task.tokens(text)) for text in start.texts)
-
-    # --- the next training data ---------------------------------------------------------------------
-
-    def advance(self, turn: Turn, t: int) -> str:
-        """Make the training data of iteration t from what the last models wrote; say so if there are none."""
-        job, policy, n = self.job, self.job.policy, self.job.n
-        generated, fresh = needed(policy, n)
-        real = list(self.source.draw(fresh * policy.models, turn=t)) if fresh else []
-        offered = turn.offered or (turn.texts,)
-        fed = _fed(policy, offered, generated, t, derived("feed", job.label, job.seed, t))
-        if generated and not any(len(batch) for batch in fed):
-            return f"starved: the selection took none of the texts of iteration {t - 1}"
-        for number, batch in enumerate(fed):
-            weigh = None
-            if policy.selection.by == "detector":
-                # Half of what was written teaches the detector, the other half may be drawn.
-                weigh = detecting(
-                    policy.selection,
-                    self.source.held_out(n),
-                    turn.texts,
-                    seed=derived("detect", job.label, job.seed, t),
-                )
-            self.pools[number], self.batches[number] = advance(
-                policy,
-                self.pools[number],
-                batch,
-                real[number * fresh : (number + 1) * fresh],
-                n=n,
-                seed=derived(job.label, job.seed, t, *((number,) if number else ())),
-                weigh=weigh,
-            )
-            if not len(self.batches[number]):
-                return f"starved: no row is left to train on at iteration {t}"
-        return ""
-
-    # --- one iteration ------------------------------------------------------------------------------
-
-    def turn(self, t: int) -> Turn:
-        """Train, write, select and measure; or read all that from the journal."""
-        place = self._place(t)
-        kept = _kept(place)
-        if kept is not None and not self.shared.continued:
-            return kept
-        if kept is not None:
-            # The models of the next iteration begin with these.
-            models = [self._load(place, number) for number in range(self.job.policy.models)]
-            if all(model is not None for model in models):
-                self.models = models
-                return kept
-        started = time.perf_counter()
-        self.models = [self._fit(t, number) for number in range(len(self.batches))]
-        found = self._written(t, started)
-        if self.shared.continued:
-            for number, model in enumerate(self.models):
-                self._save(place, number, model)
-        _keep(place, found)
-        return found
-
-    def _fit(self, t: int, number: int) -> Any:
-        job, policy = self.job, self.job.policy
-        label = FIRST if t == 0 else job.label
-        several = policy.models > 1
-        data = karat_records.from_rows(
-            as_rows(
-                self.batches[number],
-                cycle=label,
-                seed=job.seed,
-                iteration=t,
-                model=number if several else None,
-            ),
-            datatype="text",
-        )
-        trainer = self.shared.trainers[number % len(self.shared.trainers)]
-        more: dict[str, Any] = {}
-        if self.shared.continued and self.models:
-            more["start"] = self.models[number]
-        return trainer.fit(
-            data, seed=derived("train", label, job.seed, t, *((number,) if number else ())), **more
-        )
-
-    def _written(self, t: int, started: float) -> Turn:
-        job, policy, task = self.job, self.job.policy, self.shared.task
-        label = FIRST if t == 0 else job.label
-        found: list[Chosen] = []
-        for number, model in enumerate(self.models):
-
-            def write(n: int, again: int, model: Any = model, number: int = number) -> Records:
-                parts = (
-                    "write",
-                    label,
-                    job.seed,
-                    t,
-                    *((number,) if number else ()),
-                    *((again,) if again else ()),
-                )
-                made: Records = model.generate(n, temperature=job.temperature, seed=derived(*parts))
-                return made
-
-            found.append(
-                chosen(
-                    policy,
-                    write,
-                    n=job.n,
-                    judge=partial(_judged, task) if task.verifies else None,
-                    seed=derived("select", job.label, job.seed),
-                )
-            )
-        texts = tuple(text for number, one in enumerate(found) for text in one.texts[: _share(job, number)])
-        row = self._measured(t, texts, found, started)
-        return Turn(texts, row, () if job.plain else tuple(one.offered for one in found))
-
-    def _measured(self, t: int, texts: Sequence[str], found: list[Chosen], started: float) -> Iteration:
-        job, task = self.job, self.shared.task
-        tokens = [task.tokens(text) for text in texts]
-        verdicts = verdicts_of(task, texts)
-        measures = measure(tokens, verdicts, known=self.known, support=self.support, seed=job.seed)
-        held_out = self.source.held_out(HELD_OUT)
-        losses = [float(model.loss(held_out)) for model in self.models if held_out and hasattr(model, "loss")]
-        histories = [getattr(model, "history", None) for model in self.models]
-        best = [float(history.best_loss) for history in histories if history is not None]
-        written = sum(one.written for one in found)
-        accepted = sum(one.accepted for one in found)
-        return Iteration(
-            iteration=t,
-            measures=measures,
-            trained_on=_trained_on(self.batches),
-            real_loss=sum(losses) / len(losses) if losses else None,
-            training_loss=sum(best) / len(best) if best else None,
-            seconds=time.perf_counter() - started,
-            audited=self._audited(texts),
-            written=written,
-            accepted=accepted / written
-            if job.policy.selection.by in ("verifier", "confidence", "surprise")
-            else None,
-            by_model=self._by_model(found) if len(found) > 1 else {},
-        )
-
-    def _audited(self, texts: Sequence[str]) -> dict[str, Measured]:
-        """The audit's metrics beside held-out real texts, where the task asks for them."""
-        if not audits(self.shared.task):
-            return {}
-        return audited(
-            texts,
-            self.source.held_out(self.job.n),
-            metrics=audits(self.shared.task),
-            seed=self.job.seed,
-            learned_from=self.source.draw(self.job.n, turn=0),
-        )
-
-    def _by_model(self, found: list[Chosen]) -> dict[str, dict[str, float]]:
-        """Diversity and correctness of each model's own texts: what they share shows against the whole."""
-        told = {}
-        for number, one in enumerate(found):
-            texts = one.texts
-            m = measure(
-                [self.shared.task.tokens(text) for text in texts],
-                verdicts_of(self.shared.task, texts),
-                seed=self.job.seed,
-            )
-            told[str(number)] = {"levenshtein": m.levenshtein, "distinct": float(m.distinct)}
-            if m.correct is not None:
-                told[str(number)]["correct"] = m.correct
-        return told
-
-    # --- the journal: a file an iteration -------------------------------------------------------------
-
-    def _place(self, t: int) -> Path | None:
-        if not self.shared.journal:
-            return None
-        job = self.job
-        # The name holds a hash of the training rows, so that a changed policy or task can never meet an
-        # old file.
-        label, policy = (FIRST, "") if t == 0 and job.plain else (job.label, str(job.policy))
-        parts = (self.shared.key(), label, policy, job.seed, job.temperature, job.n, t)
-        digest = hashlib.sha256("|".join(map(str, parts)).encode())
-        for batch in self.batches:
-            digest.update("\n".join(batch.texts).encode("utf-8", "replace"))
-            digest.update(repr((batch.made, batch.models)).encode())
-        return Path(self.shared.journal) / f"{digest.hexdigest()[:20]}.json"
-
-    def _save(self, place: Path | None, number: int, model: Any) -> None:
-        if place is not None and hasattr(model, "save"):
-            model.save(place.with_suffix("") / str(number))
-
-    def _load(self, place: Path | None, number: int) -> Any:
-        trainer = self.shared.trainers[number % len(self.shared.trainers)]
-        folder = None if place is None else place.with_suffix("") / str(number)
-        if folder is None or not folder.exists() or not hasattr(trainer, "load"):
-            return None
-        return trainer.load(folder)
-
-
-def _share(job: Job, number: int) -> int:
-    """Return how many of the n measured texts one of several models contributes."""
-    models = job.policy.models
-    return job.n // models + (number < job.n % models)
-
-
-def _fed(policy: Policy, offered: Sequence[Sequence[str]], generated: int, t: int, seed: int) -> list[Batch]:
-    """Return for each model the texts that it is fed, by who feeds whom."""
-    if policy.feed == "own" or len(offered) == 1:
-        return [
-            Batch(tuple(texts), (t - 1,) * len(texts), _models(policy, n, texts))
-            for n, texts in enumerate(offered)
-        ]
-    if policy.feed == "ring":
-        turned = [(number - 1) % len(offered) for number in range(len(offered))]
-        return [Batch(tuple(offered[n]), (t - 1,) * len(offered[n]), (n,) * len(offered[n])) for n in turned]
-    from random import Random
-
-    everything = [(text, number) for number, texts in enumerate(offered) for text in texts[:generated]]
-    Random(f"pool:{seed}").shuffle(everything)
-    dealt = [everything[number :: len(offered)] for number in range(len(offered))]
-    return [
-        Batch(tuple(text for text, _ in part), (t - 1,) * len(part), tuple(number for _, number in part))
-        for part in dealt
-    ]
-
-
-def _models(policy: Policy, number: int, texts: Sequence[str]) -> tuple[int, ...]:
-    return (number,) * len(texts) if policy.models > 1 else ()
-
-
-def audits(task: Any) -> tuple[str, ...]:
-    """Return the audit metrics that a task asks for."""
-    return tuple(getattr(task, "audit", ()))
-
-
-def verdicts_of(task: Task, texts: Sequence[str]) -> list[Verdict] | None:
-    """Return what the task's verifier says of texts; None where it has none."""
-    if not task.verifies:
-        return None
-    verdicts: list[Verdict] = task.verify(texts)  # type: ignore[attr-defined]
-    return verdicts
-
-
-def _judged(task: Task, texts: Sequence[str]) -> list[bool]:
-    return [verdict.correct for verdict in verdicts_of(task, texts) or ()]
-
-
-def _trained_on(batches: Sequence[Batch]) -> TrainedOn:
-    made: dict[str, int] = {}
-    for batch in batches:
-        for number in batch.made:
-            if number >= 0:
-                made[str(number)] = made.get(str(number), 0) + 1
-    rows, human = sum(map(len, batches)), sum(batch.human for batch in batches)
-    return TrainedOn(rows, human, rows - human, made)
-
-
-def derived(*parts: object) -> int:
-    """Return a seed that depends on all parts, so that no two draws of a study share their chance."""
-    return int.from_bytes(hashlib.sha256("|".join(map(str, parts)).encode()).digest()[:4], "big")
-
-
 def check_selection(label: str, policy: Policy, task: Task, trainers: Sequence[Any], continued: bool) -> None:
     """Raise BadSetting where a cycle asks for what the task or the trainers lack."""
     if policy.selection.by == "verifier" and not task.verifies:
@@ -542,26 +183,6 @@ def check_selection(label: str, policy: Policy, task: Task, trainers: Sequence[A
     ]
     if lacking:
         raise BadSetting(f"trainer {lacking[0]!r} cannot go on from a model; leave continued out")
-
-
-def _kept(place: Path | None) -> Turn | None:
-    if place is None or not place.exists():
-        return None
-    import cattrs
-
-    try:
-        return cattrs.structure(json.loads(place.read_text("utf-8")), Turn)
-    except Exception:
-        return None  # written by other code, or cut off: the iteration is simply run again
-
-
-def _keep(place: Path | None, turn: Turn) -> None:
-    if place is None:
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_suffix(f".{os.getpid()}.part")
-    temporary.write_text(json.dumps(asdict(turn), ensure_ascii=False), "utf-8")
-    os.replace(temporary, place)
 
 
 def is_control(loop: Loop) -> bool:

@@ -18,17 +18,8 @@ from karat.executors.base import Executor
 from karat.records import Records
 from karat.simulation.audited import audited
 from karat.simulation.base import Batch, Policy, Task, as_rows, needed
-from karat.simulation.engine import (
-    FIRST,
-    Job,
-    Ran,
-    Shared,
-    audits,
-    check_selection,
-    is_control,
-    run_jobs,
-    verdicts_of,
-)
+from karat.simulation.chain import FIRST, Job, Shared, audits, verdicts_of
+from karat.simulation.engine import Ran, check_selection, is_control, run_jobs
 from karat.simulation.measures import measure
 from karat.simulation.result import CONTROL, Loop, Simulated, Warned, bands, half_life
 
