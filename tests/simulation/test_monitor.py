@@ -352,7 +352,7 @@ def test_the_report_shows_streams_sums_and_alarms() -> None:
     assert any("watch" in line.label for line in charts[0].lines) and 1.0 == charts[1].lines[0].y
     assert "baseline" in {row["stream"] for row in charts[0].rows}
     alarms_, lines = (block for block in section.blocks if isinstance(block, Table))
-    assert 6 == len(alarms_.rows) and 3 == sum(row["_flag"] for row in alarms_.rows)
+    assert 6 == len(alarms_.rows) and 3 == sum(row["_flag"] == "alarm" for row in alarms_.rows)
     assert {"watch", "warning", "alarm"} == {row["tier"] for row in lines.rows}
     page = render([section], title="watch")
     assert 2 == page.count('class="drawing"')

@@ -8,7 +8,7 @@ mean and spread, since the standardised values do not depend on either (Hawkins 
 What was measured with a stated chance of 5% within 20 steps, over baselines of 5, 10, 30 and 100 values:
 normal values 5%, counts of 400 at a rate of 0.97 5%, uniform ones 4 to 6%, heavy tails (t with 3 degrees of
 freedom) 7 to 13%, exponential ones 11 to 13%, correlated neighbours 12 to 20% (0.3) and 29 to 43% (0.6), and
-5% where the correlation was told. The limit for known mean and spread gives 41, 26, 11 and 6% of normal values.
+5% where the correlation was told. Limits for known mean and spread give 41, 26, 11 and 6% of normal values.
 """
 
 from __future__ import annotations

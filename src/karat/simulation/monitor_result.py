@@ -8,7 +8,8 @@ from typing import Any
 from karat.blocks import Block, Chart, Column, Headline, Line, Note, Section, Table
 from karat.errors import InputError
 
-SHOWN = 8  # streams of a chart
+SHOWN = 4  # streams of a chart, beside the baseline; each has a colour of its own
+CUT = 3.0  # limits: evidence beyond it would press the rest of its chart flat
 
 
 def tier_name(place: int) -> str:
@@ -167,9 +168,9 @@ class Monitored:
             else self.streams[0].words()
         ]
         if leads and several:
-            middle = leads[len(leads) // 2]
-            spread = f"{leads[0]} to {leads[-1]}" if leads[0] != leads[-1] else f"{leads[0]}"
-            parts.append(f"they came {_steps(middle)} before it was too late in the middle ({spread})")
+            middle = leads[(len(leads) - 1) // 2]
+            ends = f" (from {leads[0]} to {leads[-1]})" if leads[0] != leads[-1] else ""
+            parts.append(f"half came at least {_steps(middle)} before it was too late{ends}")
         if missed and several:
             parts.append(f"{missed} became too late without one")
         return "; ".join([*parts, self.chance()])
@@ -235,8 +236,15 @@ class Monitored:
         blocks += [Note(note, "warning") for note in self.notes]
         return (Section("Early warning", tuple(blocks), id="monitor"),)
 
+    def _shown(self) -> list[Watched]:
+        """The worst stream of each group (what stands before a comma), then the worst of the rest."""
+        ordered = self.worst(len(self.streams))
+        groups = {one.name.partition(",")[0]: one for one in reversed(ordered)}
+        firsts = sorted(groups.values(), key=ordered.index)
+        return [*firsts, *(one for one in ordered if one not in firsts)][:SHOWN]
+
     def _chart(self) -> Chart:
-        shown = self.worst(SHOWN)
+        shown = self._shown()
         rows: list[dict[str, Any]] = []
         known = {(one.baseline, one.spread, one.baseline_values) for one in shown}
         lines: list[Line] = []
@@ -246,7 +254,7 @@ class Monitored:
             ends = sorted({min(s.steps[0] for s in shown), max(s.steps[-1] for s in shown)})
             band = {"value": one.baseline, "low": one.baseline - reach, "high": one.baseline + reach}
             rows += [{"step": step, "stream": "baseline", **band} for step in ends]
-            lines = [Line(y, text) for y, text in self._tier_lines(one)]
+            lines = [Line(y, text) for y, text in self._tier_lines(one, shown)]
         rows += [
             {"step": step, "value": value, "stream": one.name, "low": None, "high": None}
             for one in shown
@@ -270,27 +278,31 @@ class Monitored:
             lines=tuple(lines),
         )
 
-    def _tier_lines(self, one: Watched) -> list[tuple[float, str]]:
+    def _tier_lines(self, one: Watched, shown: list[Watched]) -> list[tuple[float, str]]:
+        """The lines that lie near values: others would press the chart flat."""
         signs = {"fall": (-1,), "rise": (1,), "both": (-1, 1)}[self.direction]
-        seen = [v for stream in self.streams for v in stream.values if v is not None]
-        room = max(abs(v - one.baseline) for v in seen) * 1.3 + _reach(one)
+        reach = _reach(one)
+        seen = [v for stream in shown for v in stream.values if v is not None]
+        low, high = min(*seen, one.baseline - reach), max(*seen, one.baseline + reach)
+        room = 0.15 * (high - low)
         found = []
         for tier in one.tiers:
             for sign in signs:
                 y = one.baseline + sign * tier.change * abs(one.baseline)
-                if abs(y - one.baseline) <= room:  # lines far from all values would press them flat
-                    found.append((y, f"{tier.name} {sign * tier.change:+.0%}"))
+                if low - room <= y <= high + room:
+                    found.append((y, f"{tier.name} {sign * tier.change:+.0%}".replace("-", "\u2212")))
         return found
 
     def _sums(self) -> tuple[Chart, ...]:
-        shown = [one for one in self.worst(SHOWN) if one.limit]
         rows = [
-            {"step": step, "sum": total / (one.limit or 1.0), "stream": one.name}
-            for one in shown
+            {"step": step, "sum": min(CUT, total / one.limit), "stream": one.name}
+            for one in self._shown()
+            if one.limit
             for step, total in zip(one.steps, one.sums)
         ]
         if not rows:
             return ()
+        cut = f" Cut off at {CUT:g}." if any(row["sum"] == CUT for row in rows) else ""
         chart = Chart(
             "line",
             tuple(rows),
@@ -300,7 +312,7 @@ class Monitored:
             title="How the evidence adds up (CUSUM)",
             x_title="step",
             y_title="sum as a share of its limit",
-            note=f"Above 1 is an alarm. {self.chance()[:1].upper()}{self.chance()[1:]}.",
+            note=f"Above 1 is an alarm.{cut} {self.chance()[:1].upper()}{self.chance()[1:]}.",
             lines=(Line(1.0, "alarm"),),
         )
         return (chart,)
@@ -317,7 +329,7 @@ class Monitored:
                 "too_late": one.too_late,
                 "lead": one.lead,
                 "p": one.p,
-                "_flag": one.alarm is not None,
+                "_flag": "alarm" if one.alarm else "",
                 "_help": one.note,
             }
             for one in self.worst(len(self.streams))
@@ -361,7 +373,7 @@ class Monitored:
                 "expected": tier.expected,
                 "counts": tier.counts,
             }
-            for one in self.worst(SHOWN)
+            for one in self._shown()
             for tier in one.tiers
         ]
         return Table(
