@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quick_trainers import TASK, Counter
 
 from karat import cli_flags
 from karat.blocks import Chart, Headline, Table
 from karat.errors import BadSetting, InputError, NotEnoughData
 from karat.records import from_rows
 from karat.reporting.stage import render
+from karat.runs import Run, read_result
 from karat.simulation import cusum
 from karat.simulation.monitor import monitor
+from karat.simulation.stage import simulate
 
 # Two-sided, allowance 0.5, by the shift in standard deviations: Lucas and Crosier 1982; Montgomery, table 9.3
 PUBLISHED = {
@@ -252,6 +255,26 @@ def test_a_kept_simulation_is_opened_by_its_json(tmp_path) -> None:
     """What `karat simulate --json` printed is a source."""
     (tmp_path / "result.json").write_text(json.dumps(simulation()))
     assert monitor(simulation()).streams == monitor(tmp_path / "result.json").streams
+
+
+def test_a_simulation_and_its_folder_give_the_same_answer_and_the_answer_is_kept(tmp_path) -> None:
+    """The result, the folder of its step, the run folder and its JSON; measures are asked for by name."""
+    run = Run(tmp_path / "run")
+    settings: dict[str, Any] = {"task": TASK, "cycles": ("full",), "iterations": 5, "seeds": (0, 1), "n": 60}
+    found = run.step(simulate, trainer=Counter(), **settings)
+    expected = monitor(found)
+    assert ["full, seed 0", "full, seed 1"] == [one.name for one in expected.streams]
+    (step,) = (path.parent for path in (tmp_path / "run").glob("steps/simulate-*/manifest.json"))
+    (tmp_path / "result.json").write_text(json.dumps(found.to_json()))
+    for source in (step, tmp_path / "run", tmp_path / "result.json"):
+        assert expected == monitor(source)
+    assert "distinct" == monitor(found, value="distinct").metric
+    with pytest.raises(InputError, match="no measure 'distint'"):
+        monitor(found, value="distint")
+    with pytest.raises(InputError, match="holds no simulation"):
+        monitor(tmp_path)
+    kept = run.step(monitor, str(step))
+    assert kept == expected == read_result(run.home(monitor, str(step)))
 
 
 def test_columns_tell_streams_apart() -> None:

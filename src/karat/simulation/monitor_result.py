@@ -388,7 +388,11 @@ class Monitored:
                     "percent",
                     f"Chance that noise crosses it within {self.horizon} steps.",
                 ),
-                Column("counts", "is an alarm", help="Whether noise crosses it rarely enough."),
+                Column(
+                    "counts",
+                    "counts",
+                    help="Whether noise crosses it so rarely that it is an alarm of its own.",
+                ),
             ),
             tuple(rows),
             title="Lines",
