@@ -56,7 +56,7 @@ def test_one_seed_says_that_it_is_one() -> None:
 
 
 def test_a_late_seed_counts_as_later_than_all_others() -> None:
-    """Of three seeds one has not halved: the median is known, the upper end may be open, and the note says so."""
+    """Of three seeds one has not halved: the median is known, its end may be open, and it is said."""
     found = over_seeds([Reached(1.5, 2, 0.0), Reached(2.0, 2, 0.0), Reached(None, 2, 0.0)])
     assert 2.0 == found.value
     assert found.interval[0] < 1.5
@@ -65,14 +65,14 @@ def test_a_late_seed_counts_as_later_than_all_others() -> None:
 
 
 def test_seeds_that_never_halved_give_a_bound() -> None:
-    """One seed: its last iteration. Several: somewhat less where they are few, as each could have been late."""
+    """One seed: its last iteration. Several: less where they are few, as each may be late."""
     assert (10.0, None) == over_seeds([Reached(None, 10, 0.0)]).interval
     two, five = (over_seeds([Reached(None, 10, 0.0)] * k).interval[0] for k in (2, 5))
     assert 6.0 < two < five <= 10.0
     assert half_life_words(over_seeds([Reached(None, 10, 0.0)])) == "not reached; more than 10.0 iterations"
 
 
-@pytest.mark.parametrize(("seeds", "horizon"), [(3, 40), (5, 40), (10, 40), (3, 11), (5, 11), (10, 11)])
+@pytest.mark.parametrize(("seeds", "horizon"), [(3, 40), (10, 40), (3, 11), (5, 11), (10, 11)])
 def test_the_interval_holds_the_median_of_all_seeds(seeds: int, horizon: int) -> None:
     """In at least 90 of 100 studies, with a spread of 15% between seeds, also where a third is censored."""
     generator, held, studies = np.random.default_rng([seeds, horizon]), 0, 200

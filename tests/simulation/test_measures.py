@@ -2,13 +2,24 @@ from __future__ import annotations
 
 import math
 import random
-from itertools import combinations
+from collections import Counter
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 
+from karat.auditing.statistics import jackknife
 from karat.simulation.base import Verdict
-from karat.simulation.measures import distinct_estimate, distinct_ngrams, levenshtein_diversity, measure
+from karat.simulation.measures import (
+    coverage_estimate,
+    distinct_estimate,
+    distinct_ngrams,
+    length_bin,
+    levenshtein_diversity,
+    measure,
+    ngram_estimate,
+)
+from karat.simulation.repetition import self_bleu
 from karat.simulation.tasks.logic import Logic
 
 
@@ -55,6 +66,8 @@ def test_sampled_diversity_agrees_with_the_exact_one() -> None:
         assert not whole
         assert exact.value == pytest.approx(sampled.value, abs=0.006)  # 4 standard errors of 60,000 pairs
         assert exact.error == pytest.approx(sampled.error, rel=0.2)
+        low, high = sampled.interval() or (0.0, 0.0)
+        assert low <= exact.value <= high
 
 
 def test_a_vocabulary_may_be_larger_than_the_first_plane_of_characters() -> None:
@@ -126,3 +139,124 @@ def test_intervals_cover() -> None:
         low, high = found.intervals["levenshtein"]
         held += low <= truth <= high
     assert 88 <= held
+
+
+# --- coverage of real data ------------------------------------------------------------------------
+
+
+def test_coverage_is_the_share_of_real_rows_that_are_written() -> None:
+    """By brute force: each row of another real sample is looked up, and each that it holds only once."""
+    task = Logic(depth_max=4)
+    rows = [tuple(task.tokens(text)) for text in task.sample(400, seed=1)]
+    support = [tuple(task.tokens(text)) for text in task.sample(300, seed=2)]
+    found = measure(rows, support=support)
+    assert sum(row in rows for row in support) / 300 == found.coverage
+    rare = [row for row in support if support.count(row) == 1]
+    assert sum(row in rows for row in rare) / len(rare) == found.coverage_rare
+    assert found.coverage_rare < found.coverage
+    assert found.intervals["coverage"][0] < found.coverage < found.intervals["coverage"][1]
+    assert found.intervals["coverage_rare"][0] < found.coverage_rare < found.intervals["coverage_rare"][1]
+
+
+def test_a_real_sample_without_rare_rows_says_nothing_of_them() -> None:
+    """None, and not 0; without a support neither is known."""
+    found = measure([["a"], ["b"]], support=[("a",), ("a",), ("c",), ("c",)])
+    assert (0.5, None) == (found.coverage, found.coverage_rare)
+    assert (None, None) == (measure([["a"]]).coverage, measure([["a"]]).coverage_rare)
+
+
+def test_the_interval_of_coverage_holds_what_n_texts_reach_on_average() -> None:
+    """95% intervals over fresh texts and fresh real samples hold the expected one in 91 to 99 of 100."""
+    shares = 1 / np.arange(1, 601)
+    shares /= shares.sum()
+    generator, held, trials = np.random.default_rng(4), 0, 300
+    expected = float((shares * (1 - (1 - shares) ** 300)).sum())
+    for _ in range(trials):
+        written, real = (generator.choice(600, size=size, p=shares) for size in (300, 400))
+        counts = [Counter((str(i),) for i in draws) for draws in (written, real)]
+        _, (low, high) = coverage_estimate(*counts)
+        held += low <= expected <= high
+    assert 0.91 * trials <= held <= 0.99 * trials
+
+
+def test_nothing_covered_has_an_interval_all_the_same() -> None:
+    """No hit among 50 real rows is not certainty: Wilson's interval."""
+    _, (low, high) = coverage_estimate({("a",): 3}, {(str(i),): 1 for i in range(50)})
+    assert 0.0 == low
+    assert 0.02 < high < 0.1
+
+
+# --- histograms -----------------------------------------------------------------------------------
+
+
+def test_histograms_hold_every_text() -> None:
+    """Lengths and depths by brute force; bins do not depend on the texts."""
+    task = Logic(depth_max=4)
+    texts = [*task.sample(200, seed=3), "(True", "and"]
+    rows, verdicts = [task.tokens(text) for text in texts], task.verify(texts)
+    found = measure(rows, verdicts)
+    assert len(texts) == sum(found.lengths.values())
+    for name, times in found.lengths.items():
+        low, _, high = name.partition("-")
+        assert sum(int(low) <= len(row) <= int(high or low) for row in rows) == times
+    depths = [verdict.depth for verdict in verdicts if verdict.valid]
+    assert {str(deep): depths.count(deep) for deep in sorted(set(depths))} == found.depths
+    assert sum(depths) / len(depths) == pytest.approx(found.mean_depth)
+    assert 2 / 202 == pytest.approx(sum(found.errors.values()) / found.n)
+
+
+def test_bins_of_lengths_leave_no_gap() -> None:
+    """Every length has one bin; bins follow each other; two of them double the length."""
+    names = list(dict.fromkeys(map(length_bin, range(200))))
+    ends = [tuple(map(int, name.split("-"))) for name in names]
+    assert [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32] == [one[0] for one in ends[:11]]
+    assert all(before[-1] + 1 == after[0] for before, after in pairwise(ends))
+
+
+# --- repetition -----------------------------------------------------------------------------------
+
+
+def test_self_bleu_is_that_of_nltk() -> None:
+    """Smoothing method 1, each text against all others, up to 4-grams."""
+    bleu = pytest.importorskip("nltk.translate.bleu_score")
+    task = Logic(depth_max=4)
+    rows = [tuple(task.tokens(text)) for text in task.sample(40, seed=6)]
+    smooth = bleu.SmoothingFunction().method1
+    each = [
+        bleu.sentence_bleu(rows[:i] + rows[i + 1 :], row, smoothing_function=smooth)
+        for i, row in enumerate(rows)
+    ]
+    assert sum(each) / 40 == pytest.approx(self_bleu(rows).value, abs=1e-9)
+
+
+def test_self_bleu_does_not_depend_on_how_many_texts_there_are() -> None:
+    """It is asked among a hundred texts, so that 400 and 2,000 of one source agree."""
+    task = Logic(depth_max=5)
+    rows = [tuple(task.tokens(text)) for text in task.sample(2000, seed=8)]
+    small, large = self_bleu(rows[:400]), self_bleu(rows)
+    assert abs(small.value - large.value) < 3 * math.hypot(small.error, large.error)
+    assert large.error < 0.001
+    assert self_bleu(rows[:1]) is None
+    assert 1.0 == pytest.approx(self_bleu([("a", "b", "c", "d", "e")] * 300).value)
+
+
+def test_distinct_ngrams_have_the_jackknife_s_error() -> None:
+    """As when each group of texts is left out and all is counted again."""
+    task = Logic(depth_max=3)
+    rows = [task.tokens(text) for text in task.sample(100, seed=9)]
+    left_out = [distinct_ngrams([row for i, row in enumerate(rows) if i % 10 != g], 3) for g in range(10)]
+    found = ngram_estimate(rows, 3)
+    assert jackknife(found.value, left_out).error == pytest.approx(found.error)
+    assert "distinct_3" in measure(rows).intervals
+
+
+def test_the_effective_number_of_texts_has_an_honest_error() -> None:
+    """The delta method's error of Hill's number of order 2 is its spread over draws, within a sixth."""
+    shares = 1 / np.arange(1, 51)
+    shares /= shares.sum()
+    generator, values, errors = np.random.default_rng(0), [], []
+    for _ in range(200):
+        found = measure([[str(i)] for i in generator.choice(50, size=800, p=shares)], orders=())
+        values.append(found.hill_2)
+        errors.append((found.intervals["hill_2"][1] - found.hill_2) / 1.963)
+    assert float(np.std(values)) == pytest.approx(float(np.mean(errors)), rel=1 / 6)

@@ -22,7 +22,7 @@ from karat.auditing.choosing import choose
 from karat.auditing.corpora import Side
 from karat.auditing.passes import Settings
 from karat.auditing.scoring import Judge
-from karat.executors.local import Local
+from karat.executors.base import Executor
 from karat.records import Records
 
 METRICS = (
@@ -79,12 +79,12 @@ def audited(
     `real`, and the others are the reference.
     Raises BadSetting or UnknownPart for a metric that cannot be computed on two sets of texts.
     """
+    if not metrics or not texts or not real:
+        return {}
     if not learned_from:
         real, learned_from = real[::2], real[1::2]
     ours, theirs = _records(texts, "written"), _records(real, "real")
     chosen = {spec: registry.make("metrics", spec) for spec in metrics}
-    if not chosen or not texts or not real:
-        return {}
     choose(list(chosen.values()), ours, theirs, mode="proper", judged=False)  # raises what is impossible
     settings = _settings(encoder, seed)
     views = {spec: metric.size for spec, metric in chosen.items()}
@@ -131,8 +131,9 @@ def _records(texts: Sequence[str], name: str) -> Records:
 
 
 def _settings(encoder: str, seed: int) -> Settings:
+    runner: Executor = registry.make("executors", "local:workers=1")
     # No random halves: what a value would be by chance is told by the control and by another real sample.
-    return Settings("proper", seed, "small", 0, FITTED_ON, encoder, Local(workers=1), lambda *_: None)
+    return Settings("proper", seed, "small", 0, FITTED_ON, encoder, runner, lambda *_: None)
 
 
 def _encoders(needs: Sequence[Any], texts: tuple[str, ...], seed: int) -> dict[str, Fitted]:

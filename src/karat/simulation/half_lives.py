@@ -140,16 +140,15 @@ def _profile(seeds: Sequence[Reached], floor: float) -> tuple[float, float | Non
     known = np.array([math.log(seed.at) for seed in seeds if seed.at is not None])
     ends = np.array([math.log(max(1, seed.last)) for seed in seeds if seed.at is None])
     farthest = float(ends.max()) + math.log(_FARTHEST)
-    mu: Floats = np.linspace(float(known.min()) - 2.0, farthest, 1200)
+    mu: Floats = np.linspace(float(known.min()) - 2.0, farthest, 1000)
     if len(known) > 1:
-        sigma: Floats = np.geomspace(max(floor, LEAST_SPREAD), 3.0, 160)
+        sigma: Floats = np.geomspace(max(floor, LEAST_SPREAD), 3.0, 80)
     else:
         sigma = np.array([max(floor, ASSUMED_SPREAD)])
-    likelihood = np.zeros((len(mu), len(sigma)))
-    for value in known:
-        likelihood -= np.log(sigma) + ((value - mu[:, None]) / sigma) ** 2 / 2
-    for end in ends:
-        likelihood += log_ndtr((mu[:, None] - end) / sigma)
+    squares = float(known.var()) + (float(known.mean()) - mu[:, None]) ** 2
+    likelihood = -len(known) * (np.log(sigma) + squares / sigma**2 / 2)
+    for end, times in zip(*np.unique(ends, return_counts=True)):
+        likelihood += times * log_ndtr((mu[:, None] - end) / sigma)
     profile = likelihood.max(axis=1)
     df = max(1, len(known) - 1)
     # k log(1 + t^2 / (k - 1)) is twice the fall of the log-likelihood at the end of Student's interval.
