@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import torch
 
 from karat.generation.base import Message, Request
 from karat.generation.causal import score
+from karat.generation.causal_training import rate_at, train_causal
 from karat.training.base import Weighed
 from karat.training.causal_codec import Codec, join_words, make_codec, widened, windows
 from karat.training.trainers.gpt import PRESETS, Gpt, _grown
@@ -301,12 +303,40 @@ def test_a_small_corpus_of_real_text_is_not_learned_by_heart(data_dir) -> None:
 
 
 def test_settings_are_checked_and_the_paper_s_preset_is_the_paper_s() -> None:
-    """6 layers, 6 heads, 384 dimensions, 5,000 steps of 64 x 256 tokens."""
+    """Shape, batch, and the training of nanoGPT's character model, which the paper took over."""
     paper = PRESETS["paper"]
-    assert (6, 6, 384, 5000, 64 * 256) == (
-        paper.layers, paper.heads, paper.width, paper.steps, paper.batch_tokens,
-    )  # fmt: skip
+    expected = {
+        "layers": 6, "heads": 6, "width": 384, "context": 256, "steps": 5000, "batch_tokens": 64 * 256,
+        "dropout": 0.2, "optimiser": "adamw", "adam_lr": 1e-3, "beta2": 0.99, "weight_decay": 0.1,
+        "validation_share": 0.1,
+    }  # fmt: skip
+    assert expected == {name: getattr(paper, name) for name in expected}
+    rates = [1e-3 * rate_at(step / paper.steps, paper.warmup, paper.floor) for step in range(paper.steps)]
+    assert rates.index(max(rates)) == 100 and max(rates) == pytest.approx(1e-3)
+    assert rates[50] == pytest.approx(0.5e-3) and rates[-1] == pytest.approx(1e-4, rel=1e-3)
+    # Half of the way from the end of the warm-up, a cosine has half of its way behind it.
+    assert rates[100 + 2450] == pytest.approx((1e-3 + 1e-4) / 2)
     with pytest.raises(BadSetting, match="steps=-1"):
         registry.make("trainers", "gpt:steps=-1")
     with pytest.raises(BadSetting, match="choose one of"):
         registry.make("trainers", "gpt:preset=huge")
+    with pytest.raises(BadSetting, match="device='gpu' is not known; choose auto, cpu, cuda or cuda:N"):
+        registry.make("trainers", "gpt:device=gpu")
+
+
+def test_a_killed_fit_goes_on_from_its_file(expressions, tmp_path, monkeypatch) -> None:
+    """The model is the one that an uninterrupted fit gives, and the rest of the steps alone are made."""
+    kept = partial(train_causal, checkpoint_seconds=0.0)
+    monkeypatch.setattr("karat.generation.causal_training.train_causal", kept)
+    trainer, file, seen = Gpt(layers=1, heads=2, width=16, steps=12), tmp_path / "fit.pt", []
+
+    def kill(what, done, total):
+        if done == 7:
+            raise KeyboardInterrupt
+
+    whole = trainer.fit(expressions, seed=4)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(expressions, seed=4, cache=file, progress=kill)
+    again = trainer.fit(expressions, seed=4, cache=file, progress=lambda what, done, total: seen.append(done))
+    assert whole.model == again.model
+    assert [8, 9, 10, 11, 12] == seen

@@ -407,7 +407,7 @@ def sample(
     tokens = np.zeros((total, longest), dtype=np.int64)
     made, logprobs, finished = np.zeros(total, dtype=np.int64), np.zeros(total), np.zeros(total, dtype=bool)
     device = model.device
-    forbid = torch.tensor(list(banned), dtype=torch.long, device=device)
+    forbid = devices.put(np.asarray(banned, dtype=np.int64), device)
     waiting = [int(i) for i in np.flatnonzero(room > 0)][::-1]
     batch = _Batch(model, min(batch_size, max(len(waiting), 1)))
     logits, done = torch.zeros(0, model.config.vocab_size, device=device), total - len(waiting)

@@ -127,7 +127,7 @@ def loss_over(
             found.append((loss_of(model, batch, half), len(batch.answers)))
     model.train(was_training)
     # Read at the end, all at once: the device computes on while the host prepares.
-    losses = torch.stack([loss for loss, _ in found]).tolist() if found else []
+    losses = torch.stack([loss for loss, _ in found]).cpu().tolist() if found else []
     total, count = 0.0, 0
     for loss, (_, counted) in zip(losses, found, strict=True):
         total, count = total + loss * counted, count + counted
@@ -363,7 +363,7 @@ class _Loop:
 
     def read_losses(self) -> None:
         """Bring the losses since the last time from the device, and put them into the running mean."""
-        for value in torch.stack(self.unread).tolist() if self.unread else []:
+        for value in torch.stack(self.unread).cpu().tolist() if self.unread else []:
             fresh, old = math.isnan(self.done.recent), self.done.recent
             self.done.recent = value if fresh else 0.95 * old + 0.05 * value
         self.unread.clear()
