@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -190,3 +192,67 @@ def test_a_file_of_wrong_expressions_is_refused_by_record() -> None:
     human = from_rows([{"text": "True"}] * 30 + [{"id": "odd", "text": "(not True)"}], datatype="text")
     with pytest.raises(InputError, match="odd"):
         Logic().source(human)
+
+
+def test_hundreds_of_spoiled_strings_are_judged_as_a_reduction_says() -> None:
+    """Letters dropped, doubled, swapped, replaced in our own samples: valid only where the grammar says so."""
+    chance, rejected = Random(3), 0
+    for text in ALL.sample(900, seed=1):
+        letters = list(text)
+        for _ in range(chance.randint(1, 3)):
+            at, kind = chance.randrange(len(letters)), chance.randrange(4)
+            if kind == 0 and len(letters) > 1:
+                del letters[at]
+            elif kind == 1:
+                letters.insert(at, letters[at])
+            elif kind == 2:
+                letters[at], letters[at - 1] = letters[at - 1], letters[at]
+            else:
+                letters[at] = chance.choice("() TFx_1٣²\x00\ud800;'")
+        spoiled = "".join(letters)
+        expected = in_grammar(re.findall(r"\w+|[^\w\s]", spoiled))
+        assert expected == ALL.parse(spoiled).valid, spoiled
+        rejected += not expected
+    assert rejected > 500
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("(" * 10**6, "too_long"),
+        (" " * 10**7, "too_long"),
+        ("9**9**9**9", "unknown_token"),
+        ("Ｔrue", "unknown_token"),
+        ("True\x00", "unknown_token"),
+        ("\ud800", "unknown_token"),
+        ("True\u2028", "true"),  # white space of any kind parts tokens
+    ],
+)
+def test_hostile_texts_are_refused_at_once(text, kind) -> None:
+    """Long texts are not cut into tokens; odd characters are unknown tokens."""
+    assert kind == Logic().parse(text).kind
+
+
+def test_rules_are_of_valid_texts_alone_and_deep_ones_are_written_again() -> None:
+    """Invalid texts have no rules; 2,000 levels are counted and written without Python's stack."""
+    assert {} == Logic().rules(["(", "maybe", ""])
+    assert Logic().rules(["True"]) == Logic().rules(["True", "(True"])
+    deep = Logic(depth_limit=3000, length_limit=10_000)
+    text = "(not " * 2000 + "True" + ")" * 2000
+    rules = deep.rules([text])
+    assert 2001 == len(rules)
+    assert [text] == deep.write(rules, 1, seed=0)
+
+
+def test_every_choice_of_a_text_is_counted_in_its_place() -> None:
+    """The rules of one expression, by hand."""
+    found = Logic().rules(["((not True) and (False or True))"] * 2)
+    expected = {
+        (0, "", 0): {"and": 2.0},
+        (1, "and", 0): {"not": 2.0},
+        (1, "and", 1): {"or": 2.0},
+        (2, "not", 0): {"True": 2.0},
+        (2, "or", 0): {"False": 2.0},
+        (2, "or", 1): {"True": 2.0},
+    }
+    assert expected == found

@@ -115,7 +115,7 @@ class Arithmetic:
     @property
     def largest(self) -> int:
         """The largest operand."""
-        most = 10**self.digits - 1
+        most = int(10**self.digits) - 1
         return min(most, self.modulus - 1) if self.modulus else most
 
     # --- real data --------------------------------------------------------------------------------

@@ -155,7 +155,10 @@ class JsonSchema:
 
     def _order(self, random: Random) -> dict[str, Any]:
         first = random.randint(1, self.days)
-        items = random.sample(ITEMS[: self.words], random.randint(1, self.items_max))
+        sizes = range(1, self.items_max + 1)
+        # Short lists are more frequent: a weak learner puts an item twice into long ones.
+        size = random.choices(sizes, [self.items_max + 1 - k for k in sizes])[0]
+        items = random.sample(ITEMS[: self.words], size)
         order: dict[str, Any] = {
             "id": random.randint(1, self.ids),
             "status": random.choice(STATUS),

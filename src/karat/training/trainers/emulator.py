@@ -90,9 +90,8 @@ class Emulator:
                 f"{records.path}: none of {len(texts):,} texts is valid, so that no rules can be counted; "
                 "give valid texts, or lower slip"
             )
-        corpus, length = _corpus(task, texts)
-        # A row with L tokens has no slip with probability (1 - s)^L.
-        learned = 1.0 - (1.0 - invalid) ** (1.0 / length) if invalid < 1.0 else 1.0
+        corpus, lengths = _corpus(task, texts)
+        learned = _slips(invalid, lengths)
         told = f"{registry.signature(self)}|{records.fingerprint}"
         return EmulatorModel(
             task=task,
@@ -123,13 +122,32 @@ def _counted(task: Any, texts: Sequence[str]) -> tuple[Rules, float]:
     return task.rules(valid), 1.0 - len(valid) / max(1, len(texts))
 
 
-def _corpus(task: Any, texts: Sequence[str]) -> tuple[dict[str, int], float]:
-    """Return how often each token stands in texts, and how many tokens a text has."""
+def _corpus(task: Any, texts: Sequence[str]) -> tuple[dict[str, int], dict[int, int]]:
+    """Return how often each token stands in texts, and how many texts have each length in tokens."""
     found: Counter[str] = Counter()
+    lengths: Counter[int] = Counter()
     for text, times in Counter(texts).items():
-        for token in task.tokens(text):
+        tokens = task.tokens(text)
+        lengths[len(tokens)] += times
+        for token in tokens:
             found[token] += times
-    return dict(found), max(1.0, found.total() / max(1, len(texts)))
+    return dict(found), dict(lengths)
+
+
+def _slips(invalid: float, lengths: Mapping[int, int]) -> float:
+    """Return the chance s of a slip where a share of rows has one or more: mean of (1 - s)^L = 1 - invalid.
+
+    Slips that happen to leave a text valid are not seen.
+    """
+    if invalid <= 0.0:
+        return 0.0
+    sizes = np.fromiter(lengths.keys(), np.float64, len(lengths))
+    shares = np.fromiter(lengths.values(), np.float64, len(lengths)) / sum(lengths.values())
+    low, high = 0.0, 1.0
+    for _ in range(50):  # the mean falls with s, so that halving finds it
+        middle = (low + high) / 2
+        low, high = (middle, high) if shares @ (1.0 - middle) ** sizes > 1.0 - invalid else (low, middle)
+    return low
 
 
 @dataclass(frozen=True, eq=False)
