@@ -2,7 +2,7 @@
 
 The text was written by a model and is run, so that everything but reading three tables is refused: SQLite's
 authorizer allows SELECT, these tables and a few functions; nothing lies on disk; instructions, rows, length
-and nesting have limits. Limits count instructions, not seconds: the same text gets the same verdict anywhere.
+and nesting have limits. Limits count instructions, not seconds: a slow machine gives the same verdict.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ WORDS: dict[str, tuple[str, ...]] = {
     "shop": ("north", "south"),
 }
 """The columns of text, and what stands in them; all other columns are whole numbers."""
+
+RANGES = {"age": (22, 58), "price": (3, 38), "pages": (31, 68), "copies": (12, 48)}
+"""From where to where the numbers of a column go: what to ask of it is to be learned."""
 
 FUNCTIONS = frozenset(
     ("count", "sum", "total", "avg", "min", "max", "abs", "length", "lower", "upper", "round", "coalesce")
@@ -66,8 +69,9 @@ def rows_of(table: str, seed: int) -> list[tuple[int | str | None, ...]]:
     made: list[tuple[int | str | None, ...]] = []
     for i in range(SIZES[table]):
         row: dict[str, int | str | None] = {name: random.choice(words) for name, words in WORDS.items()}
-        row |= {"age": random.randint(15, 75), "price": None if i % 4 == 3 else random.randint(5, 65)}
-        row |= {"pages": random.randint(5, 75), "copies": random.randint(1, 65)}
+        row |= {name: random.randint(*RANGES[name]) for name in RANGES}
+        if i % 4 == 3:
+            row["price"] = None
         row["author"] = i + 1 if table == "authors" else random.randint(1, SIZES["authors"])
         row["book"] = i + 1 if table == "books" else random.randint(1, SIZES["books"])
         made.append(tuple(row[column] for column in TABLES[table]))

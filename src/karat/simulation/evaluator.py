@@ -24,7 +24,7 @@ ERRORS = {
     "empty": "no token at all",
     "too_long": "more characters or tokens than the limit",
     "too_deep": "nested deeper than the limit",
-    "unknown_token": "a sign or a number that the language does not have, such as a dot, a quote or a line end",
+    "unknown_token": "a sign or a number that the language does not have: a dot, a quote, a line end",
     "forbidden_name": "a name other than abs, len, max, min, sorted and sum",
     "forbidden_node": "Python that is more than an expression over whole numbers, truth values and lists",
     "unbalanced": "a parenthesis or bracket is missing",
@@ -72,7 +72,7 @@ class Rejected(Exception):
 
 
 def tokens_of(text: str) -> list[str]:
-    """Return the tokens; white space does not count, not even in `= =`, for a model of words cannot tell it."""
+    """Return the tokens; white space does not count, not even in `= =`: a model of words cannot tell it."""
     return [re.sub(r"\s", "", token) for token in TOKEN.findall(text)]
 
 

@@ -16,14 +16,14 @@ import ast
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
 from karat.errors import BadSetting, InputError
 from karat.simulation import evaluator
 from karat.simulation.base import Pool, Source, Verdict, check_share
-from karat.simulation.derivations import Choose, Weighted, replayed, weighted
+from karat.simulation.derivations import Choose, Options, Weighted, replayed, weighted
 from karat.simulation.evaluator import Evaluator, Limits, Rejected, parsed, tokens_of
 from karat.simulation.grammars import Derivation, Endless, Place, Rules, counted, grown
 
@@ -68,7 +68,7 @@ class Code:
             ("number_max", 1, 999),
             ("value_max", 0, 999),
             ("depth_limit", 15, 60),
-            ("length_limit", 1, 1000),
+            ("length_limit", 1, 500),
             ("bits_limit", 16, 4096),
             ("items_limit", 1, 10_000),
         ):
@@ -104,14 +104,21 @@ class Code:
 
     def sample(self, n: int, seed: int = 0) -> list[str]:
         """Draw n expressions that are True; what has no value in the range is drawn again."""
-        choose = Weighted(self._options, Random(f"code:{seed}"))
+        draw = Weighted(self._options, Random(f"code:{seed}"))
         texts: list[str] = []
-        for _ in range(200 * n + 10_000):
+        sign = draw("sign")
+
+        def choose(place: Place) -> str:
+            return sign if place == "sign" else draw(place)
+
+        for _ in range(200 * n + 1000):
             if len(texts) == n:
                 return texts
             text = self._grow(choose, self._stated)
             if self.parse(text).correct:
                 texts.append(text)
+                # The sign outlives texts that are not True: `<` seldom is, and would lose its share.
+                sign = draw("sign")
         raise BadSetting(
             "task code: fewer than one expression in 200 has a value from 0 to "
             f"value_max={self.value_max}; raise it or name other operators"
@@ -194,22 +201,23 @@ class Code:
 
     # --- the grammar as a model: what the emulator of the forecast needs -----------------------------------
 
-    def derivation(self, text: str) -> Derivation | None:
-        """Return the choices that make a text; None where it is not valid or the grammar does not write it."""
+    def derivation(self, text: str, options: Options | None = None) -> Derivation | None:
+        """Return the choices that make a text; None where the grammar does not write it."""
         try:
             tokens, tree = parsed(text, self.limits)
             choices = _text_choices(tree)
         except (Rejected, _Outside):
             return None
-        found = replayed(self._grow, choices, self._options)
+        found = replayed(self._grow, choices, options or self._options)
         # The tree has lost its parentheses; only the same tokens are the same text.
         return found[1] if found is not None and tokens_of(found[0]) == tokens else None
 
     def rules(self, texts: Sequence[str]) -> Rules:
         """Count each choice in each place; texts that are not valid or outside the grammar are skipped."""
         found = []
+        options = cache(self._options)
         for text, times in Counter(texts).items():
-            derivation = self.derivation(text) if self.parse(text).valid else None
+            derivation = self.derivation(text, options) if self.parse(text).valid else None
             if derivation is not None:
                 found.append((derivation, float(times)))
         return counted(found)

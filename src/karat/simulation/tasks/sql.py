@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
 from karat.errors import BadSetting, InputError
 from karat.simulation.base import Pool, Source, Verdict, check_share
-from karat.simulation.database import TABLES, WORDS, Limits, answered
-from karat.simulation.derivations import Choose, Weighted, replayed
+from karat.simulation.database import FUNCTIONS, TABLES, WORDS, Limits, answered
+from karat.simulation.derivations import Choose, Options, Weighted, replayed
 from karat.simulation.grammars import Derivation, Endless, Place, Rules, counted, grown
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ ERRORS = {
     "empty": "no token at all",
     "too_long": "more characters, tokens or joined tables than the limit",
     "too_deep": "nested deeper than the limit",
-    "unknown_token": "a sign that no query needs",
+    "unknown_token": "a sign that no query needs, or a quote without its end",
     "several": "more than one statement",
     "forbidden": "something else than reading: another statement, table or function, or WITH",
     "syntax": "SQLite cannot parse it",
@@ -63,17 +64,18 @@ class Sql:
 
     verifies: ClassVar[bool] = True
 
-    joins: float = 0.25
-    aggregates: float = 0.3
+    # The defaults are what the smallest trainer learns in seconds.
+    joins: float = 0.2
+    aggregates: float = 0.25
     groups: float = 0.5  # of the aggregates
     distinct: float = 0.1
     where: float = 0.7
-    link: float = 0.3  # how often another condition follows
-    nest: float = 0.1  # how often a condition is a chain in parentheses
+    link: float = 0.25  # how often another condition follows
+    nest: float = 0.05  # how often a condition is a chain in parentheses
     depth_max: int = 1
-    terms_max: int = 3
-    order: float = 0.2
-    limit: float = 0.2
+    terms_max: int = 2
+    order: float = 0.15
+    limit: float = 0.15
     data_seed: int = 0
     steps_limit: int = 200_000
     rows_limit: int = 2000
@@ -109,11 +111,11 @@ class Sql:
         return Pool(tuple(texts), seed)
 
     def sample(self, n: int, seed: int = 0) -> list[str]:
-        """Draw n queries that find something (those that do not are drawn again)."""
+        """Draw n queries that find something; those that do not are drawn again, which shifts the shares."""
         choose = Weighted(self._options, Random(f"sql:{seed}"))
         texts: list[str] = []
         judged: dict[str, bool] = {}
-        for _ in range(200 * n + 10_000):
+        for _ in range(200 * n + 1000):
             if len(texts) == n:
                 return texts
             text = self._grow(choose)
@@ -240,7 +242,7 @@ class Sql:
         return [seen[text] for text in texts]
 
     def parse(self, text: str) -> Verdict:
-        """Judge one text: valid where SQLite runs it, `true` where it reads a table, a row comes and no NULL."""
+        """Judge one text: valid where SQLite runs it, `true` where it finds rows without NULL in a table."""
         limits = Limits(self.steps_limit, self.rows_limit, 20 * self.length_limit, self.depth_limit)
         if len(text) > limits.characters:
             return Verdict("too_long")
@@ -253,8 +255,7 @@ class Sql:
             return Verdict("unknown_token")
         if ";" in tokens:
             return Verdict("several")
-        deepest = _deepest(tokens)
-        if deepest > self.depth_limit:
+        if _deepest(tokens) > self.depth_limit:
             return Verdict("too_deep")
         words = Counter(token.upper() for token in tokens)
         # A WITH doubles its tables with each name, before any instruction is counted.
@@ -270,25 +271,26 @@ class Sql:
         if kind:
             return Verdict(kind)
         right = named > 0 and bool(rows) and all(value is not None for row in rows for value in row)
-        return Verdict("true" if right else "false", depth=deepest)
+        return Verdict("true" if right else "false", depth=1 + _deepest(tokens, (*FUNCTIONS, "using", "in")))
 
     # --- the grammar as a model: what the emulator of the forecast needs -----------------------------------
 
-    def derivation(self, text: str) -> Derivation | None:
+    def derivation(self, text: str, options: Options | None = None) -> Derivation | None:
         """Return the choices that make a text; None where the grammar does not write it."""
         tokens = self.tokens(text)
         try:
             choices = _Reader(tokens).choices()
         except _Outside:
             return None
-        found = replayed(self._grow, choices, self._options)
+        found = replayed(self._grow, choices, options or self._options)
         return found[1] if found is not None and self.tokens(found[0]) == tokens else None
 
     def rules(self, texts: Sequence[str]) -> Rules:
         """Count each choice in each place; texts that are not valid or outside the grammar are skipped."""
         found = []
+        options = cache(self._options)
         for text, times in Counter(texts).items():
-            derivation = self.derivation(text) if self.parse(text).valid else None
+            derivation = self.derivation(text, options) if self.parse(text).valid else None
             if derivation is not None:
                 found.append((derivation, float(times)))
         return counted(found)
@@ -322,12 +324,16 @@ def _columns(tables: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for table in tables.split("+") for column in TABLES[table]))
 
 
-def _deepest(tokens: Sequence[str]) -> int:
-    """Return how deep parentheses are nested."""
-    open_ = deepest = 0
-    for token in tokens:
-        open_ += {"(": 1, ")": -1}.get(token, 0)
-        deepest = max(deepest, open_)
+def _deepest(tokens: Sequence[str], calls: Collection[str] = ()) -> int:
+    """Return how deep parentheses are nested, not counting those behind one of some words."""
+    open_: list[bool] = []
+    deepest = 0
+    for i, token in enumerate(tokens):
+        if token == "(":
+            open_.append(tokens[i - 1].lower() not in calls)
+            deepest = max(deepest, sum(open_))
+        elif token == ")" and open_:
+            open_.pop()
     return deepest
 
 
@@ -359,7 +365,8 @@ class _Reader:
         shape = self._what()
         self._need("FROM")
         self.at = end
-        self._maybe("WHERE", then=self._chain)
+        if self._maybe("WHERE"):
+            self._chain()
         if shape == "groups":
             self._need("GROUP", "BY", self.tokens[1])
         if shape != "aggregate":
@@ -370,7 +377,7 @@ class _Reader:
         return self.found
 
     def _what(self) -> str:
-        second, third, fourth = (*self.tokens[1:4], "", "", "")[:3]
+        third, fourth = (*self.tokens[2:4], "", "")[:2]
         shape = "columns"
         if third == "(":
             shape = "aggregate"
@@ -424,11 +431,10 @@ class _Reader:
     def _maybe_limit(self) -> None:
         self.found.append(self._take() if self._skip("LIMIT") else "")
 
-    def _maybe(self, word: str, then: object = None) -> None:
+    def _maybe(self, word: str) -> bool:
         there = self._skip(word)
         self.found.append(word if there else "")
-        if there and callable(then):
-            then()
+        return there
 
     def _skip(self, word: str) -> bool:
         there = self.tokens[self.at] == word
