@@ -195,7 +195,7 @@ def test_a_file_of_wrong_expressions_is_refused_by_record() -> None:
 
 
 def test_hundreds_of_spoiled_strings_are_judged_as_a_reduction_says() -> None:
-    """Letters dropped, doubled, swapped, replaced in our own samples: valid only where the grammar says so."""
+    """Letters dropped, doubled, swapped, replaced in our samples: valid only where the grammar says so."""
     chance, rejected = Random(3), 0
     for text in ALL.sample(900, seed=1):
         letters = list(text)
