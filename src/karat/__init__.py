@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from karat.reporting.stage import report
     from karat.runs import Run
     from karat.simulation.forecast import forecast
+    from karat.simulation.monitor import monitor
     from karat.simulation.stage import simulate
+    from karat.simulation.sweep import sweep
     from karat.training.stage import train
     from karat.valuation.auto import auto_curate
     from karat.valuation.crossing import cross_train
@@ -53,7 +55,9 @@ _HOMES = {
     "value": "karat.valuation.stage",
     "mitigate": "karat.valuation.mitigation",
     "simulate": "karat.simulation.stage",
+    "sweep": "karat.simulation.sweep",
     "forecast": "karat.simulation.forecast",
+    "monitor": "karat.simulation.monitor",
     "report": "karat.reporting.stage",
 }
 
@@ -72,10 +76,12 @@ __all__ = [
     "forecast",
     "generate",
     "mitigate",
+    "monitor",
     "pilot",
     "read",
     "report",
     "simulate",
+    "sweep",
     "train",
     "value",
 ]

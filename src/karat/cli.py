@@ -461,6 +461,16 @@ COMMANDS: dict[str, Command] = {
             files=("human",),
             extras=(_OUT,),
             leaves=_FOLDER,
+            lines=True,
+        ),
+        Command(
+            "sweep",
+            "karat.simulation.sweep:sweep",
+            cli_finish.report,
+            files=("human",),
+            extras=(_OUT,),
+            leaves=_FOLDER,
+            lines=True,
         ),
         Command(
             "forecast",
@@ -470,6 +480,15 @@ COMMANDS: dict[str, Command] = {
             read={"source": cli_finish.read_source},
             extras=(_OUT,),
             leaves=_FOLDER,
+        ),
+        Command(
+            "monitor",
+            "karat.simulation.monitor:monitor",
+            cli_finish.report,
+            positional=("stream",),
+            extras=(_OUT,),
+            leaves=_FOLDER,
+            kept=False,  # a step's key would not see what the files of a folder hold
         ),
     )
 }
