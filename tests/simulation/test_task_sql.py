@@ -233,7 +233,10 @@ HOSTILE = {
     "SELECT " + "(" * 90 + "1" + ")" * 90: "too_deep",
     "SELECT " + "(" * 1500 + "1" + ")" * 1500: "too_long",
     "SELECT price FROM books WHERE " + "NOT " * 150 + "price": "too_deep",
-    "SELECT price FROM books WHERE price" + " + 1" * 90: "too_deep",
+    "SELECT price FROM books WHERE price" + " + - 1" * 60: "true",
+    "SELECT price FROM books WHERE price = " + "- " * 150 + "1": "too_deep",
+    "SELECT price FROM books" + " UNION SELECT price FROM books" * 11: "false",
+    "SELECT price FROM books" + " UNION SELECT price FROM books" * 12: "too_long",
     "SELECT price\0 FROM books": "unknown_token",
     "SELECT price FROM books \ud800": "unknown_token",
     "SELECT 'a\ud800' FROM books": "unknown_token",
@@ -268,7 +271,7 @@ def test_nothing_but_reading_is_done(text, tmp_path, monkeypatch) -> None:
     assert verdict == TASK.parse(text), "the verdict is the same the second time"
     assert verdict.valid or verdict.kind in ERRORS
     assert [] == list(tmp_path.iterdir())
-    limits = Limits(TASK.steps_limit, TASK.rows_limit, 20 * TASK.length_limit, TASK.depth_limit)
+    limits = Limits(TASK.steps_limit, TASK.rows_limit, 20 * TASK.length_limit)
     assert all(("", rows_of(table, 0)) == answered(f"SELECT * FROM {table}", 0, limits) for table in TABLES)
     made = sum(len(rows_of(table, 0)) for table in TABLES)
     assert made == _OPEN.get(0, limits).total_changes, "nothing was written since the rows were made"
@@ -289,7 +292,7 @@ def test_nothing_but_reading_is_done(text, tmp_path, monkeypatch) -> None:
 def test_the_database_needs_no_reader_before_it(text, tmp_path, monkeypatch) -> None:
     """SQLite's own guards refuse as well, were a text to pass the reader."""
     monkeypatch.chdir(tmp_path)
-    limits = Limits(200_000, 1000, 4000, 20)
+    limits = Limits(200_000, 1000, 4000)
     kind, rows = answered(text, 0, limits)
     assert kind in ("forbidden", "refused") and rows == []
     assert [] == list(tmp_path.iterdir())

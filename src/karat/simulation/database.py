@@ -55,12 +55,11 @@ _SAID = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What one query may take: instructions of SQLite's machine, rows of its result, characters, nesting."""
+    """What one query may take: instructions of SQLite's machine, rows of its result, characters."""
 
     steps: int
     rows: int
     characters: int
-    depth: int
 
 
 def rows_of(table: str, seed: int) -> list[tuple[int | str | None, ...]]:
@@ -88,14 +87,11 @@ def _opened(seed: int, limits: Limits) -> sqlite3.Connection:
         marks = ", ".join("?" * len(columns))
         connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows_of(table, seed))
     connection.execute("PRAGMA query_only = ON")
+    # Python 3.10 cannot set these; they are a second lock, and no verdict hangs on them.
     if sys.version_info >= (3, 11):
         for kind, most in (
             (sqlite3.SQLITE_LIMIT_LENGTH, max(4000, limits.characters)),
             (sqlite3.SQLITE_LIMIT_SQL_LENGTH, max(4000, limits.characters)),
-            (sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 4 * limits.depth),
-            (sqlite3.SQLITE_LIMIT_COLUMN, 32),
-            (sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 4),
-            (sqlite3.SQLITE_LIMIT_FUNCTION_ARG, 8),
             (sqlite3.SQLITE_LIMIT_ATTACHED, 0),
             (sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 0),
             (sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 0),

@@ -243,7 +243,7 @@ class Sql:
 
     def parse(self, text: str) -> Verdict:
         """Judge one text: valid where SQLite runs it, `true` where it finds rows without NULL in a table."""
-        limits = Limits(self.steps_limit, self.rows_limit, 20 * self.length_limit, self.depth_limit)
+        limits = Limits(self.steps_limit, self.rows_limit, 20 * self.length_limit)
         if len(text) > limits.characters:
             return Verdict("too_long")
         tokens = self.tokens(text)
@@ -255,7 +255,7 @@ class Sql:
             return Verdict("unknown_token")
         if ";" in tokens:
             return Verdict("several")
-        if _deepest(tokens) > self.depth_limit:
+        if max(_deepest(tokens), _prefixes(tokens)) > self.depth_limit:
             return Verdict("too_deep")
         words = Counter(token.upper() for token in tokens)
         # A WITH doubles its tables with each name, before any instruction is counted.
@@ -335,6 +335,15 @@ def _deepest(tokens: Sequence[str], calls: Collection[str] = ()) -> int:
         elif token == ")" and open_:
             open_.pop()
     return deepest
+
+
+def _prefixes(tokens: Sequence[str]) -> int:
+    """Return the longest row of NOT, - and +, which nests without parentheses."""
+    longest = row = 0
+    for token in tokens:
+        row = row + 1 if token.upper() in ("NOT", "-", "+") else 0
+        longest = max(longest, row)
+    return longest
 
 
 class _Outside(Exception):
