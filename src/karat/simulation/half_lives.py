@@ -150,14 +150,9 @@ def _profile(seeds: Sequence[Reached], floor: float) -> tuple[float, float | Non
     for end, times in zip(*np.unique(ends, return_counts=True)):
         likelihood += times * log_ndtr((mu[:, None] - end) / sigma)
     profile = likelihood.max(axis=1)
-    df = max(1, len(known) - 1)
     # k log(1 + t^2 / (k - 1)) is twice the fall of the log-likelihood at the end of Student's interval.
-    size = len(known)
-    fall = (
-        size * math.log1p(t_quantile(0.975, df) ** 2 / df) / 2
-        if size > 1
-        else normal_quantile(0.975) ** 2 / 2
-    )
+    k = len(seeds)
+    fall = k * math.log1p(t_quantile(0.975, k - 1) ** 2 / (k - 1)) / 2
     inside = np.flatnonzero(profile >= profile.max() - fall)
     low, high = math.exp(float(mu[inside[0]])), math.exp(float(mu[inside[-1]]))
     return low, None if inside[-1] == len(mu) - 1 else high

@@ -229,26 +229,24 @@ class Simulated:
             )
         first, last = loops[0].iterations[0], loops[0].iterations[-1]
         a, b = first.measures, last.measures
+        band = self.bands.get("levenshtein")
+        beside = ""
+        if band and last.iteration > 0:
+            where = "below" if b.levenshtein < band.low else "not below"
+            beside = (
+                f" ({where} what it is without a loop at the same temperature: {band.mean:.3f} "
+                f"[{band.low:.3f}, {band.high:.3f}])"
+            )
         parts = [
             f"{cycle}: from iteration 0 to {last.iteration} diversity went "
-            f"from {a.levenshtein:.3f} to {b.levenshtein:.3f}"
+            f"from {a.levenshtein:.3f} to {b.levenshtein:.3f}{beside}"
         ]
         if a.correct is not None and b.correct is not None:
             parts.append(f"correct texts from {a.correct:.1%} to {b.correct:.1%}")
         parts.append(f"different texts from {a.distinct:,} to {b.distinct:,} of {a.n:,}")
         share = last.trained_on.human / max(1, last.trained_on.rows)
         parts.append(f"the last model trained on {last.trained_on.rows:,} rows, {share:.0%} of them human")
-        sentence = "; ".join(parts)
-        band = self.bands.get("levenshtein")
-        if band and last.iteration > 0:
-            where = (
-                "which is below that" if b.levenshtein < band.low else "which is not below what chance gives"
-            )
-            sentence += (
-                f", {where}: without a loop, at the same temperature, diversity is {band.mean:.3f} "
-                f"[{band.low:.3f}, {band.high:.3f}]"
-            )
-        return sentence + "." + self._drifted(last)
+        return "; ".join(parts) + "." + self._drifted(last)
 
     def _drifted(self, last: Iteration) -> str:
         """Say whether texts became shorter or longer than without a loop: measures of texts follow that."""

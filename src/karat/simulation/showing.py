@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from karat import registry
 from karat.blocks import Block, Chart, Column, Example, Examples, Headline, Line, Note, Section, Table
-from karat.errors import UnknownPart
+from karat.errors import BadSetting, UnknownPart
 from karat.simulation.half_lives import half_life_words
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def shortened(shelf: str, spec: str) -> str:
         part = registry.make(shelf, spec)
     except UnknownPart:  # an object that the user made, which stands on no shelf
         return spec
+    except BadSetting:  # a spec that holds another spec: its settings cannot be told apart
+        return spec.partition(":")[0]
     usual = {field.name: field.default for field in fields(part) if field.init}
     pairs = registry.parse(spec)[1]
     kept = [f"{key}={text}" for key, text in pairs.items() if getattr(part, key) != usual[key]]
@@ -348,9 +350,12 @@ def _gate(found: Simulated) -> list[Block]:
         Column("seed", "seed"),
         Column("valid", "valid", "percent"),
         Column("correct", "correct", "percent"),
-        Column("passed", "has learned the task", "flag"),
+        Column("passed", "has learned the task"),
     )
-    rows = tuple({"seed": seed, **told} for seed, told in found.gate.items())
+    rows = tuple(
+        {"seed": seed, **told, "passed": "yes" if told["passed"] else "no", "_flag": not told["passed"]}
+        for seed, told in found.gate.items()
+    )
     return [Table(columns, rows, "Whether the first model has learned its task", caption(found))]
 
 
