@@ -255,3 +255,16 @@ def test_wrong_use_is_named_in_one_line() -> None:
         with pytest.raises(BadSetting, match="trainer 'emulator'"):
             registry.make("trainers", spec)
     assert "logic" == Emulator(task="logic").bound("arithmetic").task
+
+
+def test_few_words_are_tokens_unless_quotes_would_lose_their_spaces() -> None:
+    """A handful of JSON documents is learned in pieces, which give quotes back as they were."""
+    from karat.training.causal_codec import make_codec
+
+    plain = from_rows([{"text": "(True and False)"}] * 30, datatype="text")
+    quoted = from_rows([{"text": '{"id": 1, "item": "rope"}'}] * 30, datatype="text")
+    assert not make_codec(plain, "auto", 64).pieces
+    found = make_codec(quoted, "auto", 300)
+    assert found.pieces
+    row = found.encode(quoted.texts()[0], "")
+    assert quoted.texts()[0] == found.text(row[found.prefix : -1])

@@ -131,13 +131,17 @@ def make_codec(records: Records, tokens: str, pieces: int) -> Codec:
     """Learn the tokens of records."""
     texts, counts = records.texts(), _label_counts(records)
     words: set[str] = set()
+    quoted = False
     if tokens != "bpe":
         for text in texts:
-            words.update(WORD.findall(text))
-            if tokens == "auto" and len(words) > FEW_WORDS:
+            found = WORD.findall(text)
+            words.update(found)
+            # Inside quotes a space is part of what is said, and words lose it.
+            quoted = quoted or ('"' in text and join_words(found) != text)
+            if tokens == "auto" and (quoted or len(words) > FEW_WORDS):
                 break
     labels = tuple(sorted(counts))
-    if tokens == "word" or (tokens == "auto" and len(words) <= FEW_WORDS):
+    if tokens == "word" or (tokens == "auto" and not quoted and len(words) <= FEW_WORDS):
         return Codec(labels, dict(counts), words=tuple(sorted(words)))
     return Codec(labels, dict(counts), pieces=learn_pieces(texts, pieces, _WHO, space=False))
 
