@@ -113,7 +113,7 @@ def run(options: argparse.Namespace, name: str, seeds: int, settings: dict[str, 
     print(found)
     for axis in ("diversity", "correctness", "distinct"):
         print(f"fresh share needed for {axis}:")
-        for one in found.thresholds(axis):  # type: ignore[arg-type]
+        for one in found.thresholds(axis):
             print(f"    {one.cycle:<22} n {one.n:<6,} temperature {one.temperature:<4g} {one}")
     counted = ", ".join(f"{phase} {cells}" for phase, cells in found.counted().items())
     print(f"cells: {counted}; {time.perf_counter() - began:,.0f} s", flush=True)

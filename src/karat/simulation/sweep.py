@@ -173,16 +173,22 @@ def _check(
 ) -> None:
     if iterations < 1:
         raise BadSetting(f"iterations is {iterations}, but a loop needs at least 1")
-    named = {"seeds": seeds, "temperatures": temperatures, "fresh_shares": fresh_shares, "sizes": sizes}
+    named: dict[str, Sequence[float]] = {
+        "seeds": seeds,
+        "temperatures": temperatures,
+        "fresh_shares": fresh_shares,
+        "sizes": sizes,
+    }
     for name, values in named.items():
         if not values or len(set(values)) < len(values):
             raise BadSetting(f"{name} is {tuple(values)}; give at least one, each once")
-    for name, values, fits, cure in (
-        ("temperatures", temperatures, lambda value: value > 0, "must be above 0"),
-        ("fresh_shares", fresh_shares, lambda value: 0 <= value <= 1, "must be a share from 0 to 1"),
-        ("sizes", sizes, lambda value: value >= 20, "must be at least 20 texts"),
-    ):
-        for value in values:
+    limits: dict[str, tuple[Callable[[float], bool], str]] = {
+        "temperatures": (lambda value: value > 0, "must be above 0"),
+        "fresh_shares": (lambda value: 0 <= value <= 1, "must be a share from 0 to 1"),
+        "sizes": (lambda value: value >= 20, "must be at least 20 texts"),
+    }
+    for name, (fits, cure) in limits.items():
+        for value in named[name]:
             if not fits(value):
                 raise BadSetting(f"{name} holds {value}, but each {cure}")
     if not 0 < kept < 1:
