@@ -70,6 +70,17 @@ def test_sampled_diversity_agrees_with_the_exact_one() -> None:
         assert low <= exact.value <= high
 
 
+def test_long_texts_are_sampled_sooner() -> None:
+    """A distance of long texts costs more; the answer says that it sampled, and holds the exact one."""
+    chance = random.Random(0)
+    rows = [[str(chance.randrange(50)) for _ in range(chance.randrange(60, 140))] for _ in range(300)]
+    exact, whole = levenshtein_diversity(rows)
+    sampled, part = levenshtein_diversity(rows, exact_pairs=300 * 299 // 2)
+    assert (True, False) == (whole, part)
+    low, high = sampled.interval() or (0.0, 0.0)
+    assert low <= exact.value <= high
+
+
 def test_a_vocabulary_may_be_larger_than_the_first_plane_of_characters() -> None:
     """Words beyond the 55,000th still get characters of their own."""
     rows = [[str(i), str(i + 1)] for i in range(0, 120_000, 2)]

@@ -20,7 +20,10 @@ from karat.simulation.base import Verdict
 from karat.simulation.repetition import self_bleu
 
 EXACT_PAIRS = 4_000_000
-"""Up to this many pairs of distinct texts the mean distance is exact (about half a second on one core)."""
+"""Up to this many pairs of distinct texts the mean distance is exact (about half a second on one core).
+
+It is for texts of up to 16 tokens; longer ones cost more, and fewer pairs of them are compared exactly.
+"""
 
 SAMPLED_PARTNERS = 40
 """Partners for each text where pairs are sampled."""
@@ -232,12 +235,18 @@ def levenshtein_diversity(
     texts = as_strings(tokens)
     counts = Counter(texts)
     distinct = list(counts)
-    exact = len(distinct) * (len(distinct) - 1) // 2 <= exact_pairs
+    exact = _costs(distinct) * len(distinct) * (len(distinct) - 1) / 2 <= exact_pairs
     if not exact:
         return Estimate(*_sampled(texts, seed), n - 1), False
     weights = np.asarray([counts[text] for text in distinct], dtype=np.float64)
     value, between = _exact(distinct, weights, n)
     return Estimate(value, math.sqrt(4 * between / n), n - 1), True
+
+
+def _costs(texts: Sequence[str]) -> float:
+    """Return what one distance costs, in distances of texts of at most 16 tokens: 64 tokens take one word."""
+    length = sum(map(len, texts)) / len(texts)
+    return max(1.0, length * math.ceil(length / 64) / 16)
 
 
 def _interval(estimate: Estimate, bounds: tuple[float | None, float | None]) -> Interval:
