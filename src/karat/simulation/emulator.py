@@ -7,8 +7,9 @@ are always valid, so that it knows nothing of syntax errors.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from karat.records import Records
 from karat.simulation.base import Batch, Policy, Selection, advance, human_batch, needed
 from karat.simulation.formulas import drift_half_life, drift_plateau
 from karat.simulation.measures import levenshtein_diversity
+from karat.simulation.selecting import accepted
 from karat.training.rules import Rules, sharpened, smoothed
 
 __all__ = ["Emulated", "drift_half_life", "drift_plateau", "emulate", "not_emulated", "sharpened"]
@@ -53,45 +55,101 @@ def emulate(
     seed: int = 0,
     human: Records | None = None,
     every: int = 1,
+    judge: bool = True,
     memory: float = 0.0,
     smoothing: float = 0.0,
 ) -> Emulated:
     """Run a loop of n texts without models: counted rules to the power 1/temperature write the next texts.
 
     human: real texts, for a task that makes none.
-    every: measure each so many iterations, and the last one.
+    every: measure each so many iterations, and the last one. judge: whether texts are verified.
     memory: share of the rules that a model keeps from the one before it, as if it were trained on.
     smoothing: how much of each choice is evened out, as by a learner that learns badly.
     """
     if reason := not_emulated(task, policy):
         raise BadSetting(f"the emulator cannot run this loop: {reason}; simulate it")
-    source = task.source(human, seed=seed)
-    pool = human_batch(source.draw(n, turn=0))
-    batch, model = pool, None
+    source, rules = task.source(human, seed=seed), partial(_rules, task, memory, smoothing)
+    start = human_batch(source.draw(n, turn=0))
+    states = [_State(start, start) for _ in range(policy.models)]
+    judged = judge and bool(task.verifies)
     closed = replace(policy, selection=Selection()) == Policy()
     found: list[tuple[int, float, int, float, int]] = []
     for t in range(iterations + 1):
+        measured = t % every == 0 or t == iterations
         if found and found[-1][1] == 0.0 and closed:  # one text is left, and nothing new comes in
-            if t % every == 0 or t == iterations:
+            if measured:
                 found.append((t, *found[-1][1:]))
             continue
-        if len(batch) or model is None:  # where a verifier refused everything the old model goes on
-            model = _mixed(model, task.rules(batch.texts), memory)
-        rules = sharpened(smoothed(model, smoothing) if smoothing else model, temperature)
-        written = task.write(rules, n, seed=seed * 1009 + t)
-        if t % every == 0 or t == iterations:
-            found.append((t, *_measured(task, written, seed=t)))
+        states = [replace(state, counts=rules(state)) for state in states]
+        written = []
+        for number, state in enumerate(states):
+            shares = sharpened(state.counts, temperature)
+            written.append((shares, task.write(shares, n, seed=_derived(seed, t, number))))
+        if measured:
+            texts = [text for _, mine in written for text in mine[: math.ceil(n / policy.models)]][:n]
+            found.append((t, *_measured(task, texts, judged, seed=t)))
         if t < iterations:
-            wanted, fresh = needed(policy, n)
-            more = _chosen(task, policy.selection, rules, written, wanted, seed=seed * 1009 + t)
-            real = source.draw(fresh, turn=t + 1) if fresh else []
-            made = Batch(tuple(more), (t,) * len(more))
-            pool, batch = advance(policy, pool, made, real, n=n, seed=seed * 1009 + t)
+            states = _advanced(task, policy, source, states, written, n=n, seed=seed, t=t)
     at, diversity, distinct, correct, distinct_correct = zip(*found)
-    judged = bool(task.verifies)
-    return Emulated(
-        at, diversity, distinct, correct if judged else None, distinct_correct if judged else None
-    )
+    if not judged:
+        return Emulated(at, diversity, distinct, None, None)
+    return Emulated(at, diversity, distinct, correct, distinct_correct)
+
+
+@dataclass(frozen=True)
+class _State:
+    """One model between two iterations: what is kept, what it trains on next, the rules that it has."""
+
+    pool: Batch
+    batch: Batch
+    counts: Rules = field(default_factory=dict)
+
+
+def _derived(seed: int, t: int, number: int) -> int:
+    return seed * 1009 + t + 7_000_003 * number
+
+
+def _rules(task: Any, memory: float, smoothing: float, state: _State) -> Rules:
+    """Return the rules of a model trained on a batch (where a verifier left none, the old model's)."""
+    if not len(state.batch):
+        return state.counts
+    counts: Rules = task.rules(state.batch.texts)
+    if memory and state.counts:
+        counts = _mixed(state.counts, counts, memory)
+    return smoothed(counts, smoothing) if smoothing else counts
+
+
+def _advanced(
+    task: Any,
+    policy: Policy,
+    source: Any,
+    states: list[_State],
+    written: list[tuple[Rules, list[str]]],
+    *,
+    n: int,
+    seed: int,
+    t: int,
+) -> list[_State]:
+    """Return each model with its next training data."""
+    wanted, fresh = needed(policy, n)
+    offered = [
+        _chosen(task, policy.selection, shares, texts, wanted, seed=_derived(seed, t, number))
+        for number, (shares, texts) in enumerate(written)
+    ]
+    if policy.feed == "ring":
+        offered = offered[-1:] + offered[:-1]
+    elif policy.feed == "pool" and len(offered) > 1:
+        everything = [text for texts in offered for text in texts[:wanted]]
+        Random(f"pool:{seed}:{t}").shuffle(everything)
+        offered = [everything[number :: len(offered)] for number in range(len(offered))]
+    real = source.draw(fresh * len(states), turn=t + 1) if fresh else []
+    found = []
+    for number, (state, texts) in enumerate(zip(states, offered)):
+        made = Batch(tuple(texts), (t,) * len(texts))
+        mine = real[number * fresh : (number + 1) * fresh]
+        pool, batch = advance(policy, state.pool, made, mine, n=n, seed=_derived(seed, t, number))
+        found.append(replace(state, pool=pool, batch=batch))
+    return found
 
 
 def not_emulated(task: Any, policy: Policy) -> str:
@@ -102,12 +160,10 @@ def not_emulated(task: Any, policy: Policy) -> str:
         return "its rows are drawn by a detector, and the emulator has none"
     if policy.selection.by == "verifier" and not task.verifies:
         return "its texts are chosen by a verifier, and the task has none"
-    if policy.models > 1 and policy.feed == "pool":
-        return "several models share their texts"
     return ""
 
 
-ROUNDS = 20
+ROUNDS = 10
 """How many times n texts a model may write until its verifier has let through as many as are needed."""
 
 
@@ -117,11 +173,12 @@ def _chosen(
     """Return texts that may become training data: those written, and more from the same rules as needed."""
     n = len(written)
     if selection.by == "verifier":
-        kept = _verified(task, selection, written)
+        accept = partial(accepted, selection, partial(_judged, task), seed=seed // 1009)
+        kept = accept(written)
         for number in range(1, ROUNDS):
             if len(kept) >= wanted:
                 break
-            kept += _verified(task, selection, task.write(rules, n, seed=seed + 500_009 * number))
+            kept += accept(task.write(rules, n, seed=seed + 500_009 * number))
         return kept
     rows = wanted if selection.by == "none" else math.ceil(wanted / selection.keep)
     more = list(written)
@@ -133,14 +190,8 @@ def _chosen(
     return sorted(more, key=lambda text: scores[text], reverse=selection.by == "confidence")[:wanted]
 
 
-def _verified(task: Any, selection: Selection, texts: list[str]) -> list[str]:
-    kept = []
-    for text, verdict in zip(texts, task.verify(texts), strict=True):
-        wrong = selection.false_negatives if verdict.correct else selection.false_positives
-        # Drawn from the text itself, so that it is judged alike each time it comes.
-        if (Random(text).random() < wrong) != verdict.correct:
-            kept.append(text)
-    return kept
+def _judged(task: Any, texts: Sequence[str]) -> list[bool]:
+    return [verdict.correct for verdict in task.verify(texts)]
 
 
 def _log_probability(task: Any, rules: Rules, text: str) -> float:
@@ -153,11 +204,11 @@ def _log_probability(task: Any, rules: Rules, text: str) -> float:
     return float(total) / max(1, len(task.tokens(text)))
 
 
-def _measured(task: Any, texts: list[str], *, seed: int) -> tuple[float, int, float, int]:
-    """Return diversity, different texts, correct share, different correct texts (0 without a verifier)."""
+def _measured(task: Any, texts: list[str], judged: bool, *, seed: int) -> tuple[float, int, float, int]:
+    """Return diversity, different texts, correct share, different correct texts (0 if not judged)."""
     diversity, _ = levenshtein_diversity([task.tokens(text) for text in texts], seed=seed, exact_pairs=PAIRS)
     different = set(texts)
-    if not task.verifies:
+    if not judged:
         return diversity.value, len(different), 0.0, 0
     right = {text for text, verdict in zip(texts, task.verify(texts), strict=True) if verdict.correct}
     return diversity.value, len(different), float(np.mean([text in right for text in texts])), len(right)

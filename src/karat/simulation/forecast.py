@@ -1,131 +1,41 @@
 """How long until diversity halves: formulas, an emulator that trains nothing, fits to first iterations.
 
-Knows no model. The emulator re-estimates the rules of a known grammar and sharpens them by the temperature,
-which is
-what makes loops collapse; it is too fast by up to a factor of two, and is stretched to what was observed.
+Knows no model. Where the task has a grammar, an emulated loop is the prior, corrected by what was observed;
+where it has none, curves are fitted to what was observed. Nothing is said beyond three times that range.
 """
 
 from __future__ import annotations
 
 import os
-import statistics as plain
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from karat import registry
-from karat.blocks import Block, Chart, Column, Headline, Note, Section, Table
-from karat.errors import BadSetting, InputError
+from karat.errors import BadSetting, InputError, UnknownPart
 from karat.records import Records
 from karat.simulation.base import Policy
-from karat.simulation.curves import REACH, Fit, fit_curves, fit_stretch
-from karat.simulation.emulator import drift_half_life, drift_plateau, emulate
-from karat.simulation.result import Simulated, crossing
+from karat.simulation.correctness import Trend, trend
+from karat.simulation.curves import REACH, Fit, compare, fit_curves, futures, half_lives
+from karat.simulation.emulator import Emulated, emulate, not_emulated
+from karat.simulation.formulas import drift_collapse, drift_half_life, drift_plateau, sharpening_time
+from karat.simulation.half_lives import crossing
+from karat.simulation.observing import Seen, fresh_in, policy_of, seen
+from karat.simulation.outlook import Fan, Forecast, Formulas, Interval
+from karat.simulation.planning import FIRST_SHARES, REFINED, plan
+from karat.simulation.result import Simulated
+from karat.simulation.stretching import Floats, learner_of, posterior
 
 Progress = Callable[[str, int, int], None]
 
-BIAS = (1.0, 3.0)
-"""Half-life of trained models / half-life of the emulator, as measured: LSTM 1.0 to 1.5, small GPT 2 to 3."""
+MISFIT = 8.0
+"""Chi squared an iteration from which on the loop is nothing like an emulated one, and curves are fitted."""
 
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """When diversity halves, where it stays, what fresh human data keep it; relative to iteration 0."""
-
-    cycle: str
-    temperature: float
-    n: int
-    half_life: float | None
-    interval: tuple[float | None, float | None]
-    plateau: float | None
-    fresh_share_for: dict[str, float | None]
-    method: str
-    bias_note: str
-    notes: tuple[str, ...]
-    drift_half_life: float
-    observed: tuple[float, ...]
-    emulated: tuple[float, ...]
-    stretch: float | None
-    fits: tuple[Fit, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `karat forecast --json` prints."""
-        return {
-            "half_life": {"value": self.half_life, "interval": list(self.interval)},
-            "plateau": self.plateau,
-            "fresh_share_for": self.fresh_share_for,
-            "method": self.method,
-            "bias_note": self.bias_note,
-            "notes": list(self.notes),
-            "cycle": self.cycle,
-            "temperature": self.temperature,
-            "n": self.n,
-            "drift_half_life": self.drift_half_life,
-            "observed": list(self.observed),
-            "emulated": list(self.emulated),
-            "stretch": self.stretch,
-            "fits": [asdict(fit) for fit in self.fits],
-        }
-
-    def words(self) -> str:
-        """Say the forecast in one sentence."""
-        low, high = self.interval
-        if self.half_life is None:
-            bound = f" within {low:.0f} iterations" if low is not None else ""
-            return f"cycle {self.cycle}: diversity is not forecast to halve{bound}"
-        end = "an unknown number" if high is None else f"{high:.0f}"
-        value = f"{self.half_life:.0f} iterations ({low or 0:.0f} to {end})"
-        return f"cycle {self.cycle}: diversity halves after about {value}"
-
-    def __str__(self) -> str:
-        shares = [
-            f"fresh human share that keeps {float(kept):.0%}: "
-            + (f"more than {max(SHARES):.0%}" if share is None else f"{share:.0%}")
-            for kept, share in self.fresh_share_for.items()
-        ]
-        return "\n".join(
-            [self.words(), f"method: {self.method}", f"bias: {self.bias_note}", *shares, *self.notes]
-        )
-
-    def __report__(self) -> tuple[Section, ...]:
-        """Return the forecast, its curve and the fresh share that is needed as blocks."""
-        value = "not within reach" if self.half_life is None else f"{self.half_life:.0f} iterations"
-        blocks: list[Block] = [Headline(value, "forecast until diversity has halved", self.words())]
-        rows = [
-            {"iteration": t, "kept": v / self.observed[0], "what": "observed"}
-            for t, v in enumerate(self.observed)
-        ]
-        step = self.stretch or 1.0
-        rows += [{"iteration": t * step, "kept": v, "what": "emulator"} for t, v in enumerate(self.emulated)]
-        if rows:
-            chart = Chart(
-                "line",
-                tuple(rows),
-                x="iteration",
-                y="kept",
-                series="what",
-                title="Diversity kept",
-                x_title="iteration",
-                y_title="share of iteration 0",
-                note=self.method,
-            )
-            blocks.append(chart)
-        if self.fresh_share_for:
-            table = Table(
-                (
-                    Column("kept", "diversity kept", "percent"),
-                    Column("share", "fresh human share needed", "percent"),
-                ),
-                tuple({"kept": float(kept), "share": share} for kept, share in self.fresh_share_for.items()),
-                title="How much fresh human data keep diversity (emulator)",
-                note=f"At iteration {len(self.emulated) - 1}. An empty cell: more than {max(SHARES):.0%}.",
-            )
-            blocks.append(table)
-        blocks += [Note(self.bias_note, "warning"), *(Note(text) for text in self.notes)]
-        return (Section("Forecast", tuple(blocks), id="forecast"),)
+SETTLED = 0.02
+"""A forecast has settled where it loses less than this of the first diversity over its last fifth."""
 
 
 def forecast(
@@ -137,6 +47,7 @@ def forecast(
     temperature: float = 0.8,
     n: int = 2000,
     horizon: int = 40,
+    keep: Sequence[float] = (0.9, 0.5),
     seeds: int = 3,
     seed: int = 0,
     progress: Progress | None = None,
@@ -145,47 +56,77 @@ def forecast(
 
     source: a simulation (or the folder of one), whose first iterations the forecast is fitted to; or human
         records.
-    task: what the loop is about, where no simulation is given; logic has an emulator.
+    task: what the loop is about, where no simulation is given; all but detector cycles can be emulated.
     cycle: which cycle; of a simulation, its first one unless you name another.
-    fresh_share: share of fresh human data in each new batch.
+    fresh_share: share of fresh human data in each new batch; of a simulation it is read from its rows.
     temperature: at which models write.
     n: texts an iteration.
-    horizon: iterations that are emulated.
+    horizon: iterations that are emulated, and at which the fresh share must have kept diversity.
+    keep: shares of the first diversity for which the fresh human share is looked up.
     seeds: emulations behind the interval.
     seed: where all chance begins.
     """
-    if horizon < 2 or seeds < 1:
-        raise BadSetting(f"horizon={horizon} must be at least 2 and seeds={seeds} at least 1")
-    found = _opened(source)
+    _check(horizon, keep, seeds, fresh_share)
+    found, human, known = _opened(source), None, None
     if isinstance(found, Simulated):
         task, temperature, n = found.task, found.temperature, found.n
-        cycle = cycle or found.runs[0].cycle
-        observed = _observed(found, cycle)
+        known = seen(found, cycle or found.runs[0].cycle)
+        cycle, trainer = known.cycle, found.trainer
     else:
-        observed = ()
+        trainer = ""
         if isinstance(found, Records):
-            task, n = "text", min(n, len(found))
+            task, n, human = ("text" if task == "logic" else task), min(n, len(found)), found
     if not temperature > 0.0 or n < 2:
         raise BadSetting(f"temperature={temperature} must be above 0 and n={n} at least 2")
     cycle = cycle or "full"
-    made, policy = registry.make("tasks", task), registry.make("cycles", cycle).policy()
-    policy = policy.with_fresh(fresh_share) if fresh_share else policy
-    fits = fit_curves(observed) if len(observed) >= 4 else ()
-    drift = drift_half_life(n)
-    shared = _Shared(cycle, temperature, n, observed, fits, drift)
-    if not hasattr(made, "rules"):
-        return _without_emulator(shared, policy)
-    return _with_emulator(shared, made, policy, horizon, seeds, seed, progress)
+    policy, fresh, said = _policy(cycle, known, fresh_share, n)
+    ask = _Asked(
+        cycle, temperature, n, fresh, horizon, tuple(keep), seeds, seed, known, trainer, human, progress, said
+    )
+    made, why = _emulable(task, policy, human)
+    if made is None or policy is None:
+        return _from_curves(ask, why)
+    return _from_emulator(ask, made, policy)
 
 
 @dataclass(frozen=True)
-class _Shared:
+class _Asked:
+    """The question, with what is known already."""
+
     cycle: str
     temperature: float
     n: int
-    observed: tuple[float, ...]
-    fits: tuple[Fit, ...]
-    drift: float
+    fresh_share: float
+    horizon: int
+    keep: tuple[float, ...]
+    seeds: int
+    seed: int
+    seen: Seen | None
+    trainer: str
+    human: Records | None
+    progress: Progress | None
+    notes: tuple[str, ...]
+
+    @property
+    def usable(self) -> Seen | None:
+        """What was observed, where it is enough to learn from."""
+        return self.seen if self.seen and self.seen.enough else None
+
+    @property
+    def reach(self) -> float:
+        """The last iteration that anything is said about."""
+        known = self.usable
+        return REACH * (len(known.diversity) - 1) if known else float(self.horizon)
+
+
+def _check(horizon: int, keep: Sequence[float], seeds: int, fresh_share: float) -> None:
+    if horizon < 2 or seeds < 1:
+        raise BadSetting(f"horizon={horizon} must be at least 2 and seeds={seeds} at least 1")
+    for value in keep:
+        if not 0.0 < value < 1.0:
+            raise BadSetting(f"keep={value} must lie between 0 and 1; 0.9 keeps nine tenths of the diversity")
+    if not 0.0 <= fresh_share <= 1.0:
+        raise BadSetting(f"fresh_share={fresh_share} is not a share; give a number from 0 to 1")
 
 
 def _opened(source: Any) -> Any:
@@ -209,167 +150,308 @@ def _opened(source: Any) -> Any:
     return read(source)
 
 
-def _observed(found: Simulated, cycle: str) -> tuple[float, ...]:
-    """Return the mean diversity over the seeds of a cycle, as far as all of them ran."""
-    loops = [loop for loop in found.runs if loop.cycle == cycle]
-    if not loops:
-        known = ", ".join(dict.fromkeys(loop.cycle for loop in found.runs))
-        raise InputError(f"the simulation has no cycle {cycle!r} (there are: {known})")
-    length = min(len(loop.iterations) for loop in loops)
-    return tuple(
-        plain.fmean(loop.iterations[t].measures.levenshtein for loop in loops) for t in range(length)
-    )
+def _policy(
+    cycle: str, known: Seen | None, fresh_share: float, n: int
+) -> tuple[Policy | None, float, tuple[str, ...]]:
+    """Return the cycle's policy, its fresh share, and what must be said of it."""
+    if known is None:
+        policy: Policy = registry.make("cycles", cycle).policy()
+        policy = policy.with_fresh(fresh_share) if fresh_share else policy
+        return policy, 1.0 - policy.generated_share, ()
+    found = policy_of(cycle)
+    if found is None:
+        return None, fresh_share, (f"the cycle {cycle!r} stands on no shelf, so that it is not emulated",)
+    own, read = 1.0 - found.generated_share, fresh_in(known, found, n)
+    share = fresh_share or own or round(read or 0.0, 3)
+    notes: tuple[str, ...] = ()
+    if not fresh_share and not own and share:
+        notes = (f"fresh share {share:g}, as read from what the second model was trained on",)
+    return found.with_fresh(share), share, notes
 
 
-def _without_emulator(shared: _Shared, policy: Policy) -> Forecast:
-    """Forecast from fits alone; without observations only drift can be said."""
-    notes = [
-        f"noise alone (temperature 1, a perfect learner) would halve diversity in "
-        f"{shared.drift:,.0f} iterations"
-    ]
-    best = min(shared.fits, key=lambda fit: fit.aicc) if shared.fits else None
-    reach = REACH * (len(shared.observed) - 1) if best else None
-    value = best.half_life if best else None
-    low = reach if best and value is None else None
-    if best is None:
-        notes.append(
-            "simulate a few iterations (karat simulate FILE --task text --iterations 5), and forecast those"
+def _emulable(task: Any, policy: Policy | None, human: Records | None) -> tuple[Any, str]:
+    """Return the task, or None and why its loop is not emulated."""
+    if policy is None:
+        return None, "its cycle is unknown"
+    try:
+        made = registry.make("tasks", task)
+    except UnknownPart:
+        return None, f"the task {task!r} stands on no shelf"
+    if why := not_emulated(made, policy):
+        return None, why
+    if human is None and registry.name_of(made) == "text":
+        return None, "the human texts are not part of a simulation; forecast them for an emulated loop"
+    return made, ""
+
+
+# --- without emulator -------------------------------------------------------------------------------
+
+
+def _from_curves(ask: _Asked, why: str) -> Forecast:
+    """Forecast from fits alone; without observations only the formulas speak."""
+    known = ask.usable
+    fits = fit_curves(known.diversity, known.errors) if known else ()
+    if known is None or not fits:
+        few = "simulate at least 4 iterations (karat simulate FILE --iterations 5), and forecast those"
+        plateau = drift_plateau(ask.n, ask.fresh_share) if ask.fresh_share else None
+        return _made(
+            ask,
+            method="drift formula alone",
+            bias="loops at a temperature below 1 fall much faster than drift",
+            plateau=(plateau, (None, None)),
+            notes=(f"not emulated: {why}", few),
+            reason="no iterations to learn from",
         )
-    plateau = best.plateau if best else None
-    if best is None and policy.generated_share < 1:
-        plateau = drift_plateau(shared.n, 1 - policy.generated_share)
-    ends = _fit_range(shared.fits) if value is not None else (low, None)
-    return Forecast(
-        cycle=shared.cycle,
-        temperature=shared.temperature,
-        n=shared.n,
-        half_life=value,
-        interval=ends,
-        plateau=plateau,
-        fresh_share_for={},
-        method=f"{best.name} curve fitted to {len(shared.observed)} iterations"
-        if best
-        else "drift formula alone",
-        bias_note="loops often speed up, so that curves fitted to their beginning come too late; "
-        "nothing is said beyond three times the observed range",
-        notes=tuple(notes),
-        drift_half_life=shared.drift,
-        observed=shared.observed,
-        emulated=(),
-        stretch=None,
-        fits=shared.fits,
+    times = np.linspace(0.0, ask.reach, int(4 * ask.reach) + 1)
+    drawn = futures(fits, known.diversity, known.errors, times, seed=ask.seed)
+    halves = np.maximum(half_lives(drawn, times), len(known.diversity) - 1.0)
+    return _made(
+        ask,
+        method=(
+            f"{len(fits)} curves fitted to {len(known.diversity)} iterations, averaged by AICc weight "
+            f"(first {fits[0].name}, {fits[0].weight:.0%}); bootstrap of {len(drawn)}"
+        ),
+        bias="loops often speed up, so that curves fitted to their beginning come too late",
+        halves=halves,
+        fan=(times, drawn),
+        plateau=_plateau(times, drawn),
+        fits=fits,
+        notes=(f"not emulated: {why}",),
     )
 
 
-def _with_emulator(
-    shared: _Shared, task: Any, policy: Policy, horizon: int, seeds: int, seed: int, progress: Progress | None
+# --- with emulator ----------------------------------------------------------------------------------
+
+
+def _from_emulator(ask: _Asked, task: Any, policy: Policy) -> Forecast:
+    total = ask.seeds + len(FIRST_SHARES) + REFINED * len(ask.keep)
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        if ask.progress:
+            ask.progress("forecast", min(done, total), total)
+
+    loops = []
+    for number in range(ask.seeds):
+        loops.append(
+            emulate(
+                task,
+                policy,
+                ask.temperature,
+                n=ask.n,
+                iterations=ask.horizon,
+                seed=ask.seed + number,
+                human=ask.human,
+            )
+        )
+        tell()
+    if not all(loop.diversity[0] for loop in loops):
+        raise InputError("the emulated model writes one and the same text; raise the temperature or n")
+    known = ask.usable
+    learner = learner_of(ask.trainer)
+    found = posterior([loop.kept() for loop in loops], known.kept() if known else None, learner)
+    if known and found.misfit > MISFIT and len(known.diversity) > LEAST_FOR_CURVES:
+        curves = _from_curves(ask, f"the loop is unlike the emulated one (chi squared {found.misfit:.0f})")
+        return replace(curves, **_told(loops))
+    planned = plan(
+        task,
+        policy,
+        ask.temperature,
+        n=ask.n,
+        horizon=ask.horizon,
+        keep=ask.keep,
+        found=found,
+        human=ask.human,
+        seeds=min(2, ask.seeds),
+        seed=ask.seed + 100,
+        tell=tell,
+    )
+    times = np.linspace(0.0, ask.reach, int(ask.reach) + 1)
+    drawn = found.at(times)
+    stretch, low, high = found.stretch()
+    made = _made(
+        ask,
+        method=_method(ask, stretch, low, high),
+        bias=_bias(ask, learner.low, learner.high, learner.source),
+        halves=found.half_lives(),
+        fan=(times, drawn),
+        plateau=_plateau(times, drawn),
+        fits=fit_curves(known.diversity, known.errors) if known else (),
+        notes=_beyond(ask),
+        emulated=loops,
+    )
+    return replace(
+        made, plan=planned, stretch=stretch if known else None, stretch_interval=(low, high), **_told(loops)
+    )
+
+
+LEAST_FOR_CURVES = 3
+
+
+def _told(loops: Sequence[Emulated]) -> dict[str, Any]:
+    """Return what the emulated loops say by themselves, as fields of a forecast."""
+    kept = tuple(np.mean([loop.kept() for loop in loops], axis=0).tolist())
+    judged = [loop.correct for loop in loops if loop.correct is not None]
+    return {
+        "emulated": kept,
+        "emulated_correct": tuple(np.mean(judged, axis=0).tolist()) if judged else (),
+        "emulated_half_life": crossing(kept, 0.5),
+    }
+
+
+def _method(ask: _Asked, stretch: float, low: float, high: float) -> str:
+    emulated = f"emulator of the grammar, {ask.seeds} seeds, {ask.horizon} iterations"
+    known = ask.usable
+    if known is None:
+        return f"{emulated}, stretched in time by what measured learners took ({low:.1f} to {high:.1f})"
+    return (
+        f"{emulated}, stretched in time by {stretch:.2f} ({low:.2f} to {high:.2f}) to fit "
+        f"{len(known.diversity)} iterations"
+    )
+
+
+def _bias(ask: _Asked, low: float, high: float, source: str) -> str:
+    if ask.usable is None:
+        return (
+            f"the emulator never learns badly and sharpens at once: trained models took {low:g} to {high:g} "
+            f"times as long where we measured it ({source}), which the interval holds; it knows no errors of "
+            "syntax; simulate 4 iterations to correct it"
+        )
+    return (
+        "the stretch assumes that the model is slower than the emulator by about the same factor throughout; "
+        "the emulator knows no errors of syntax"
+    )
+
+
+def _beyond(ask: _Asked) -> tuple[str, ...]:
+    if ask.usable and ask.horizon > ask.reach:
+        return (
+            f"the fresh share for iteration {ask.horizon} lies beyond three times the observed range: it is "
+            "the emulator's, and the loop has only corrected its speed",
+        )
+    return ()
+
+
+# --- put together -----------------------------------------------------------------------------------
+
+
+def _made(
+    ask: _Asked,
+    *,
+    method: str,
+    bias: str,
+    halves: Floats | None = None,
+    fan: tuple[Floats, Floats] | None = None,
+    plateau: tuple[float | None, Interval] = (None, (None, None)),
+    fits: tuple[Fit, ...] = (),
+    notes: tuple[str, ...] = (),
+    reason: str = "",
+    emulated: Sequence[Emulated] = (),
 ) -> Forecast:
-    total = seeds + len(SHARES)
-    curves = []
-    for number in range(seeds):
-        curves.append(
-            emulate(task, policy, shared.temperature, n=shared.n, iterations=horizon, seed=seed + number)
-        )
-        if progress:
-            progress("forecast", number + 1, total)
-    kept = [[value / curve[0] for value in curve] for curve in curves]
-    mean = [plain.fmean(values) for values in zip(*kept)]
-    shares = {}
-    for number, share in enumerate(SHARES):
-        curve = emulate(
-            task, policy.with_fresh(share), shared.temperature, n=shared.n, iterations=horizon, seed=seed
-        )
-        shares[share] = curve[-1] / curve[0]
-        if progress:
-            progress("forecast", seeds + number + 1, total)
-    halves = [crossing(curve, 0.5) for curve in kept]
-    half, notes = crossing(mean, 0.5), []
-    stretch = fit_stretch(mean, shared.observed) if len(shared.observed) >= 4 else None
-    if stretch is None:
-        value, ends = half, _emulator_range(halves, horizon)
-        method = f"emulator of the grammar, {seeds} seeds, {horizon} iterations"
-        bias = (
-            f"the emulator never learns badly and sharpens at once: trained models took {BIAS[0]:g} to "
-            f"{BIAS[1]:g} times as long where we measured it, which the interval holds; simulate "
-            f"4 iterations to correct it"
-        )
-    else:
-        value, ends, said = _stretched(half, halves, stretch, shared.observed)
-        notes += said
-        method = (
-            f"emulator of the grammar, stretched in time by {stretch:.2f} to fit "
-            f"{len(shared.observed)} iterations"
-        )
-        bias = "the stretch assumes that the model is slower than the emulator by the same factor throughout"
-    tail = mean[-max(2, len(mean) // 5) :]
-    level = plain.fmean(tail)
-    settled = abs(tail[0] - tail[-1]) < 0.05
-    notes.append(
-        f"noise alone (temperature 1, a perfect learner) would halve diversity in "
-        f"{shared.drift:,.0f} iterations"
-    )
+    """Put a forecast together; what was observed to have halved is read and not forecast."""
+    known, value = ask.seen, None
+    interval: Interval = (None, None)
+    if known and known.half and known.half.value is not None:
+        value, interval = known.half.value, known.half.interval
+        notes = ("diversity has halved already within the observed iterations", *notes)
+    elif halves is not None:
+        value, interval, reason = _read(ask, halves)
+    if known and not known.enough:
+        notes = (f"{len(known.diversity)} iterations are too few to learn from; simulate at least 4", *notes)
+    moving = trend(known.correct, ask.n) if known else None
+    axis, why = _axis(value, ask.reach, moving, emulated, halves is not None or value is not None)
     return Forecast(
-        cycle=shared.cycle,
-        temperature=shared.temperature,
-        n=shared.n,
+        cycle=ask.cycle,
+        temperature=ask.temperature,
+        n=ask.n,
+        fresh_share=ask.fresh_share,
+        reach=ask.reach,
         half_life=value,
-        interval=ends,
-        plateau=level if settled else None,
-        fresh_share_for={f"{kept_:g}": _share_for(shares, mean[-1], kept_) for kept_ in (0.9, 0.5)},
+        interval=interval,
+        reason=reason if value is None else "",
+        plateau=plateau[0],
+        plateau_interval=plateau[1],
+        comparison=compare(fits),
+        axis=axis,
+        axis_note=why,
+        correctness=moving,
+        plan=None,
         method=method,
         bias_note=bias,
-        notes=tuple(notes),
-        drift_half_life=shared.drift,
-        observed=shared.observed,
-        emulated=tuple(mean),
-        stretch=stretch,
-        fits=shared.fits,
+        notes=(*ask.notes, *(known.notes if known else ()), *notes),
+        formulas=Formulas(
+            drift_half_life(ask.n),
+            drift_collapse(ask.n),
+            drift_plateau(ask.n, ask.fresh_share) if ask.fresh_share else None,
+            sharpening_time(ask.n, ask.temperature),
+        ),
+        observed=known.diversity if known else (),
+        errors=known.errors if known else (),
+        emulated=(),
+        emulated_correct=(),
+        emulated_half_life=None,
+        stretch=None,
+        stretch_interval=(None, None),
+        fits=fits,
+        fan=_fan(*fan) if fan else (),
     )
 
 
-def _emulator_range(halves: Sequence[float | None], horizon: int) -> tuple[float | None, float | None]:
-    reached = [half for half in halves if half is not None]
-    if not reached:
-        return (float(horizon), None)
-    high = max(reached) * BIAS[1] if len(reached) == len(halves) else None
-    return (min(reached) * BIAS[0], high)
+def _read(ask: _Asked, halves: Floats) -> tuple[float | None, Interval, str]:
+    """Return half-life, 95% interval and why there is none, from draws; nothing beyond reach."""
+    low, middle, high = (float(x) for x in np.quantile(halves, (0.025, 0.5, 0.975), method="inverted_cdf"))
+    limit = ask.reach
+    ends: Interval = (min(low, limit), None if high > limit else high)
+    if middle <= limit:
+        return middle, ends, ""
+    chance = float((halves <= limit).mean())
+    far = "three times the observed range" if ask.usable else "the horizon"
+    reason = (
+        f"nothing is said beyond {limit:.0f} iterations, {far}; until then it halves with {chance:.0%} chance"
+    )
+    return None, (ends[0], None), reason
 
 
-def _stretched(
-    half: float | None, halves: Sequence[float | None], stretch: float, observed: Sequence[float]
-) -> tuple[float | None, tuple[float | None, float | None], list[str]]:
-    """Return half-life, its range (emulations, ten per cent of doubt in the stretch), what to say."""
-    limit = REACH * (len(observed) - 1)
-    seen = crossing([value / observed[0] for value in observed], 0.5)
-    if seen is not None:
-        return seen, (seen, seen), ["diversity has halved already within the observed iterations"]
-    if half is None or half * stretch > limit:
-        return (
-            None,
-            (limit, None),
-            [f"nothing is said beyond {limit:.0f} iterations, three times the observed range"],
-        )
-    reached = [value for value in halves if value is not None]
-    low = max(float(len(observed) - 1), min(reached) * stretch * 0.9)
-    high = max(reached) * stretch * 1.1
-    return half * stretch, (low, high if len(reached) == len(halves) else None), []
+def _plateau(times: Floats, drawn: Floats) -> tuple[float | None, Interval]:
+    """Return the level at the end of reach with its interval, where the forecast no longer falls there."""
+    late = times >= 0.8 * times[-1]
+    tail = drawn[:, late]
+    if not late.sum() > 1 or float(np.median(tail[:, 0] - tail[:, -1])) > SETTLED:
+        return None, (None, None)
+    low, middle, high = (float(x) for x in np.quantile(tail.mean(axis=1), (0.025, 0.5, 0.975)))
+    return middle, (low, high)
 
 
-def _share_for(shares: dict[float, float], without: float, kept: float) -> float | None:
-    """Return the smallest fresh share that keeps this much diversity at the horizon (linear in between)."""
-    if without >= kept:
-        return 0.0
-    before, level = 0.0, without
-    for share, reached in shares.items():
-        if reached >= kept:
-            return round(before + (share - before) * (kept - level) / (reached - level), 3)
-        before, level = share, reached
-    return None
+def _fan(times: Floats, drawn: Floats) -> tuple[Fan, ...]:
+    low, middle, high = np.quantile(drawn, (0.025, 0.5, 0.975), axis=0)
+    return tuple(Fan(float(t), float(m), float(a), float(b)) for t, m, a, b in zip(times, middle, low, high))
 
 
-def _fit_range(fits: Sequence[Fit]) -> tuple[float | None, float | None]:
-    """Range of half-lives over all fits that are about as good as the best one (AICc within 4)."""
-    best = min(fit.aicc for fit in fits)
-    halves = [fit.half_life for fit in fits if fit.aicc <= best + 4]
-    reached = [half for half in halves if half is not None]
-    return (min(reached), max(reached) if len(reached) == len(halves) else None)
+def _axis(
+    value: float | None, reach: float, moving: Trend | None, emulated: Sequence[Emulated], asked: bool
+) -> tuple[str, str]:
+    """Return what collapses (diversity, correctness, both, neither), and how that is known."""
+    if not asked:
+        return "", ""
+    diversity = value is not None
+    said = [
+        f"diversity {'halves' if diversity else 'is not forecast to halve'} within {reach:.0f} iterations"
+    ]
+    wrong = moving is not None and moving.verdict == "falls"
+    if moving:
+        said.append(moving.words())
+    else:
+        judged = [loop.correct for loop in emulated if loop.correct is not None]
+        if judged:
+            first, last = np.mean(judged, axis=0)[[0, -1]]
+            said.append(
+                f"emulated, the correct share goes from {first:.0%} to {last:.0%}, without errors of syntax"
+            )
+        else:
+            said.append("of correctness nothing is known")
+    axis = {(True, True): "both", (True, False): "diversity", (False, True): "correctness"}.get(
+        (diversity, wrong), "neither"
+    )
+    return axis, "; ".join(said)

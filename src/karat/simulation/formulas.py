@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from karat.errors import BadSetting
 
 REPHRASED = 0.3
-"""Share of synthetic text that was best in pre-training mixes of real and rephrased text (Kang et al. 2025)."""
+"""Share of synthetic text that was best in mixes of real and rephrased text (Kang et al. 2025)."""
 
 
 def drift_half_life(n: int) -> float:
@@ -42,11 +42,11 @@ def drift_plateau(n: int, fresh_share: float) -> float:
 
 
 def drift_fresh_share(n: int, kept: float) -> float:
-    """The fresh share whose drift plateau keeps this share of pairwise diversity: `drift_plateau` inverted."""
+    """The fresh share with which drift keeps this share of pairwise diversity: `drift_plateau` inverted."""
     _check_share("kept", kept)
-    a = kept / (n - 1 + kept)
-    if kept >= 1 - 1 / n:
+    if kept >= drift_plateau(n, 1.0):  # not even fresh data alone keep what n texts hold of all texts
         return 1.0
+    a = kept / ((n - 1) * (1 - kept))
     return 1 - math.sqrt(1 - a)
 
 
@@ -64,7 +64,7 @@ def sharpening_time(n: int, temperature: float) -> float | None:
 def sharpening_path(
     start: ArrayLike, temperature: float, *, fresh_share: float = 0.0, iterations: int = 40
 ) -> NDArray[np.float64]:
-    """Iterate p <- share p_0 + (1 - share) normalise(p^(1/T)) on a distribution; shape (iterations + 1, kinds).
+    """Iterate p <- share p_0 + (1 - share) normalise(p^(1/T)); shape (iterations + 1, kinds).
 
     No sampling noise is in it, so that exact ties stay. `start` needs not be normalised.
     """
@@ -98,7 +98,7 @@ def pairwise_diversity(shares: ArrayLike) -> NDArray[np.float64]:
 
 
 def optimal_weight(ratio: float) -> float:
-    """The weight of real data that is best in the long run: (sqrt(k^2 + 4k) - k) / 2, k = real / synthetic rows.
+    """The best weight of real data in the long run: (sqrt(k^2 + 4k) - k) / 2, k = real / synthetic rows.
 
     1 gives 0.618, the golden ratio. Source: He, Xu and Cheng (2025), for estimation from a mixture in each
     iteration; the direction of k is inferred.
