@@ -105,8 +105,8 @@ def test_the_report_shows_curves_with_the_human_line_and_texts(simulated) -> Non
     (section,) = simulated.__report__()
     charts = [block for block in section.blocks if isinstance(block, Chart)]
     assert isinstance(section.blocks[0], Headline)
-    assert {"Diversity", "Correct texts", "Different correct texts"} == {chart.title for chart in charts}
-    assert {"full, seed 0", "control, seed 1"} <= {row["cycle"] for row in charts[0].rows}
+    assert {"Diversity", "Correct texts", "Different correct texts"} <= {chart.title for chart in charts}
+    assert {"full", "expanding", "control"} == {row["cycle"] for row in charts[0].rows}
     assert simulated.real.levenshtein == charts[0].lines[0].y
     assert all("temperature 0.8" in chart.note for chart in charts)
     (examples,) = [block for block in section.blocks if isinstance(block, Examples)]
@@ -183,6 +183,7 @@ def test_any_corpus_can_loop_without_a_verifier() -> None:
         ({"iterations": 0}, "iterations"),
         ({"seeds": ()}, "seeds"),
         ({"seeds": (1, 1)}, "seeds"),
+        ({"seeds": 3}, "seeds is 3"),
         ({"temperature": 0.0}, "temperature"),
         ({"fresh_share": 1.5}, "fresh_share"),
         ({"n": 3}, "n is 3"),
@@ -227,19 +228,19 @@ def row_with(t: int, value: float, spread: float = 0.01) -> Iteration:
 
 
 def test_half_lives_by_hand() -> None:
-    """Straight lines between iterations; seeds give the range; a curve that stays up gives a bound only."""
+    """Straight lines between iterations; the median over seeds; a curve that stays up gives a bound only."""
     assert 1.5 == crossing([1.0, 0.75, 0.25], 0.5)
     assert crossing([1.0, 0.9], 0.5) is None
     quick = Loop("full", 0, tuple(row_with(t, v, 0.0) for t, v in enumerate((1.0, 0.75, 0.25))))
     slow = Loop("full", 1, tuple(row_with(t, v, 0.0) for t, v in enumerate((1.0, 0.9, 0.5))))
     stays = Loop("full", 2, tuple(row_with(t, v, 0.0) for t, v in enumerate((1.0, 0.9, 0.9))))
     found = half_life([quick, slow])
-    assert (1.75, (1.5, 2.0)) == (found.value, found.interval)
+    assert 1.75 == found.value
+    assert found.interval[0] < 1.5 < 2.0 < found.interval[1]
     assert HalfLife(None, (2.0, None), half_life([stays]).note) == half_life([stays])
-    assert (2.0, (1.5, None)) == (
-        half_life([quick, slow, stays]).value,
-        half_life([quick, slow, stays]).interval,
-    )
+    late = half_life([quick, slow, stays])
+    assert 2.0 == late.value
+    assert late.interval[0] < 1.5
     assert half_life([quick, stays]).value is None
 
 

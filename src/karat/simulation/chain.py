@@ -20,7 +20,7 @@ from typing import Any
 from karat import records as karat_records
 from karat import registry
 from karat.records import Records
-from karat.simulation.audited import Measured, audited
+from karat.simulation.audited import Measured, apart, audited
 from karat.simulation.base import Batch, Policy, Source, Task, Verdict, advance, as_rows, human_batch, needed
 from karat.simulation.measures import measure
 from karat.simulation.result import Iteration, TrainedOn
@@ -264,7 +264,7 @@ class Chain:
             self.source.held_out(self.job.n),
             metrics=audits(self.shared.task),
             seed=self.job.seed,
-            learned_from=self.source.draw(self.job.n, turn=0),
+            learned_from=apart(self.source.draw(self.job.n, turn=0))[0],
         )
 
     def _by_model(self, found: list[Chosen]) -> dict[str, dict[str, float]]:

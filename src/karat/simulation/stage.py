@@ -16,7 +16,7 @@ from karat import registry
 from karat.errors import BadSetting, NotEnoughData
 from karat.executors.base import Executor
 from karat.records import Records
-from karat.simulation.audited import audited
+from karat.simulation.audited import Measured, apart, audited
 from karat.simulation.base import Batch, Policy, Task, as_rows, needed
 from karat.simulation.chain import FIRST, Job, Shared, audits, verdicts_of
 from karat.simulation.engine import Ran, check_selection, is_control, run_jobs
@@ -67,6 +67,8 @@ def simulate(
     control: run the control without a loop, too.
     seed: added to each of the seeds.
     """
+    if isinstance(seeds, int):
+        raise BadSetting(f"seeds is {seeds}, but must be a sequence of numbers, for instance (0, 1, 2)")
     seeds = tuple(seed + number for number in seeds)
     _check(iterations, seeds, fresh_share, temperature, n)
     made = registry.make("tasks", task)
@@ -109,11 +111,17 @@ def simulate(
         bands=bands(controls),
         samples=_samples(ran),
         warnings=(*warnings, *_gate(runs)),
-        real_audited=audited(real, held, metrics=audits(made), seed=seeds[0], learned_from=real)
-        if audits(made)
-        else {},
+        real_audited=ceiling(made, real, held, seeds[0]),
         gate=gate(runs),
     )
+
+
+def ceiling(task: Task, real: Sequence[str], held: Sequence[str], seed: int) -> dict[str, Measured]:
+    """Return the audit's metrics of real texts that the encoder has not learned from, beside other ones."""
+    if not audits(task):
+        return {}
+    seen, other = apart(real)
+    return audited(other, held, metrics=audits(task), seed=seed, learned_from=seen)
 
 
 def trainers_of(trainer: Any, task: Task) -> tuple[Any, ...]:
