@@ -178,7 +178,7 @@ def check(call: Call) -> None:
 
 
 def kept_results(path: Path) -> list[Any]:
-    """Return the results that a JSON file, a step's folder or a run folder points to."""
+    """Return the results that a JSON file, what --out left, a step's folder or a run folder points to."""
     from karat.runs import read_result
 
     if not path.exists():
@@ -186,6 +186,8 @@ def kept_results(path: Path) -> list[Any]:
         raise InputError(f"{path}: no such file or folder{did_you_mean(str(path), near)}")
     if path.is_dir() and not (path / "manifest.json").exists():
         steps = sorted(path.glob("steps/*/manifest.json"), key=lambda p: p.stat().st_mtime)
+        if not steps and (path / "result.json").exists():
+            return kept_results(path / "result.json")
         if not steps:
             raise InputError(f"{path}: no finished steps in it; name a run folder such as .karat")
         return [read_result(step) for step in steps]

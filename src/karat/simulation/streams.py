@@ -59,7 +59,9 @@ def open_streams(source: Any, value: str, late: str, by: Sequence[str]) -> Found
 
 
 def _read(path: Path, name: str) -> Any:
-    if path.is_dir():
+    if path.is_dir() and (path / "result.json").exists() and not (path / "steps").exists():
+        path = path / "result.json"  # what --out left
+    elif path.is_dir():
         return _folder(path)
     if path.suffix == ".json" and path.exists():
         try:
