@@ -22,8 +22,15 @@ PAGES = {
     "orderings": "which records come first",
     "mixtures": "how much of what",
     "trainers": "what is trained on records",
+    "tasks": "what a loop learns",
+    "cycles": "what a loop trains on next",
 }
-GUIDES = {"recipes": "generating", "providers": "generating"}
+GUIDES = {
+    "recipes": "generating",
+    "providers": "generating",
+    "tasks": "simulating",
+    "cycles": "simulating",
+}
 """shelf -> the page on how its parts work together, where it is not valuing"""
 NOTE = "<!-- Written by docs/write.py; do not edit. -->"
 

@@ -3,8 +3,8 @@
     python studies/killed_loop.py [--kills 20] [--trainer gpt:preset=mini,steps=40] [--continued]
 
 Runs `karat simulate` in processes of its own, sends SIGKILL after random times (in training, writing,
-measuring and in writing of files alike), starts the same command again until it has been killed so often, lets
-it end, and compares all that it prints, but for the seconds, with an uninterrupted run of the same seed.
+measuring and in writing of files), starts the same command again until it has been killed so often, lets
+it end, and compares all that it prints, but for seconds, with an uninterrupted run of the same seed.
 
 Found: see LOG.md.
 """
@@ -28,7 +28,8 @@ def command(given: argparse.Namespace, home: Path) -> list[str]:
     return [
         sys.executable, "-m", "karat", "simulate", "--task", "logic", "--trainer", given.trainer,
         "--cycles", "full:fresh_share=0.25", "expanding", "--iterations", str(given.iterations),
-        "-n", str(given.n), "--seeds", "0", "1", "--run", str(home), "--json", *(["--continued"] if given.continued else []),
+        "-n", str(given.n), "--seeds", "0", "1", "--run", str(home), "--json",
+        *(["--continued"] if given.continued else []),
     ]  # fmt: skip
 
 

@@ -9,9 +9,12 @@ from karat.simulation.base import Policy, check_share
 
 @dataclass(frozen=True)
 class AccumulateSubsample:
-    """Everything is kept, but each model trains on n rows drawn from it (Kazdan et al. 2024)."""
+    """Everything is kept, but each model trains on n rows drawn from it (Kazdan et al. 2024).
 
-    fresh_share: float = 0.0  # how much of each addition is fresh real data
+    fresh_share: how much of each addition is fresh real data.
+    """
+
+    fresh_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_share("fresh_share", self.fresh_share)

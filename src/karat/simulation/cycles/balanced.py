@@ -9,9 +9,12 @@ from karat.simulation.base import Policy, check_share
 
 @dataclass(frozen=True)
 class Balanced:
-    """Equal parts of the first human data and of each iteration so far, in all n rows (Briesch et al.)."""
+    """Equal parts of the first human data and of each iteration so far, in all n rows (Briesch et al.).
 
-    fresh_share: float = 0.0  # how much of each new iteration is fresh real data
+    fresh_share: how much of each new iteration is fresh real data.
+    """
+
+    fresh_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_share("fresh_share", self.fresh_share)

@@ -16,6 +16,7 @@ class Crossed:
     models: how many. feed: `pool` deals all texts to all, `ring` hands each model's texts to the next one,
     `own` keeps them apart (what several models are worth without feeding each other).
     of: which cycle each of them goes through, by its name.
+    fresh_share: how much of each batch that comes new is fresh real data.
     """
 
     models: int = 2

@@ -13,12 +13,15 @@ class Detected:
     """A detector of model-written text decides how often rows are drawn: (1 - p_ai)^b (Drayson et al. 2025).
 
     of: which cycle is filtered, by its name (with its usual settings).
+    b: how sharply likely synthetic rows are avoided.
+    repeats: how often a row may be drawn.
+    fresh_share: how much of each batch that comes new is fresh real data.
     """
 
     of: str = "full"
     fresh_share: float = 0.0
-    b: float = 10.0  # how sharply likely synthetic rows are avoided
-    repeats: int = 3  # how often a row may be drawn
+    b: float = 10.0
+    repeats: int = 3
 
     def __post_init__(self) -> None:
         check_share("fresh_share", self.fresh_share)

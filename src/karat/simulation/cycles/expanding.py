@@ -9,10 +9,14 @@ from karat.simulation.base import Policy, check_share
 
 @dataclass(frozen=True)
 class Expanding:
-    """The data grow by what the last model wrote; nothing is ever removed, so the first human data stay."""
+    """The data grow by what the last model wrote; nothing is ever removed, so the first human data stay.
 
-    growth: float = 0.1  # rows added each iteration, as a share of the first human data
-    fresh_share: float = 0.0  # how much of each addition is fresh real data
+    growth: rows added each iteration, as a share of the first human data.
+    fresh_share: how much of each addition is fresh real data.
+    """
+
+    growth: float = 0.1
+    fresh_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_share("fresh_share", self.fresh_share)

@@ -9,7 +9,10 @@ from karat.simulation.base import Policy, check_share
 
 @dataclass(frozen=True)
 class Full:
-    """Each model trains only on what the last model wrote (and on fresh real data, if you give a share)."""
+    """Each model trains only on what the last model wrote (and on fresh real data, if you give a share).
+
+    fresh_share: how much of each batch that comes new is fresh real data.
+    """
 
     fresh_share: float = 0.0
 

@@ -9,10 +9,14 @@ from karat.simulation.base import Policy, check_share
 
 @dataclass(frozen=True)
 class Incremental:
-    """A share of the last training data is replaced by what the last model wrote (Briesch et al. 2023)."""
+    """A share of the last training data is replaced by what the last model wrote (Briesch et al. 2023).
 
-    share: float = 0.5  # of the rows that are replaced each iteration
-    fresh_share: float = 0.0  # how much of what comes new is fresh real data
+    share: of the rows that are replaced each iteration.
+    fresh_share: how much of what comes new is fresh real data.
+    """
+
+    share: float = 0.5
+    fresh_share: float = 0.0
 
     def __post_init__(self) -> None:
         check_share("fresh_share", self.fresh_share)

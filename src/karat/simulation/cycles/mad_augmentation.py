@@ -9,10 +9,14 @@ from karat.simulation.base import Policy
 
 @dataclass(frozen=True)
 class MadAugmentation:
-    """The first human data stay and are joined by what the last model wrote (Alemohammad et al. 2024)."""
+    """The first human data stay and are joined by what the last model wrote (Alemohammad et al. 2024).
 
-    size: float = 1.0  # synthetic rows an iteration, as a share of the first human data
-    pool: bool = False  # whether the rows of earlier models stay as well
+    size: synthetic rows an iteration, as a share of the first human data.
+    pool: whether the rows of earlier models stay as well.
+    """
+
+    size: float = 1.0
+    pool: bool = False
 
     def __post_init__(self) -> None:
         if self.size <= 0:

@@ -9,10 +9,14 @@ from karat.simulation.base import Policy
 
 @dataclass(frozen=True)
 class MadFresh:
-    """Each model trains on new human data and on what the last model wrote (Alemohammad et al. 2024)."""
+    """Each model trains on new human data and on what the last model wrote (Alemohammad et al. 2024).
 
-    fresh: float = 0.5  # new human rows an iteration, as a share of the first human data
-    size: float = 0.5  # synthetic rows an iteration, the same way
+    fresh: new human rows an iteration, as a share of the first human data.
+    size: synthetic rows an iteration, the same way.
+    """
+
+    fresh: float = 0.5
+    size: float = 0.5
 
     def __post_init__(self) -> None:
         if self.fresh < 0 or self.size < 0 or not self.fresh + self.size > 0:

@@ -9,9 +9,12 @@ from karat.simulation.base import Policy
 
 @dataclass(frozen=True)
 class MadSynthetic:
-    """Each model trains only on what the last one wrote: the fully synthetic loop (Alemohammad et al.)."""
+    """Each model trains only on what the last one wrote: the fully synthetic loop (Alemohammad et al.).
 
-    size: float = 1.0  # synthetic rows an iteration, as a share of the first human data
+    size: synthetic rows an iteration, as a share of the first human data.
+    """
+
+    size: float = 1.0
 
     def __post_init__(self) -> None:
         if self.size <= 0:

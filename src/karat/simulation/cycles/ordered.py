@@ -14,12 +14,14 @@ class Ordered:
     """Each model writes more than is needed, and the share it is surest of (or least sure of) is trained on.
 
     of: which cycle is filtered, by its name (with its usual settings).
+    keep: share of what is written that becomes training data.
+    fresh_share: how much of each batch that comes new is fresh real data.
     """
 
     of: str = "full"
     fresh_share: float = 0.0
     by: Literal["confidence", "surprise"] = "confidence"
-    keep: float = 0.5  # share of what is written that becomes training data
+    keep: float = 0.5
 
     def __post_init__(self) -> None:
         check_share("fresh_share", self.fresh_share)

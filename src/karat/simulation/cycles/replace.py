@@ -9,7 +9,10 @@ from karat.simulation.base import Policy, check_share
 
 @dataclass(frozen=True)
 class Replace:
-    """All data are replaced by what the last model wrote: `full` as Gerstgrasser et al. 2024 name it."""
+    """All data are replaced by what the last model wrote: `full` as Gerstgrasser et al. 2024 name it.
+
+    fresh_share: how much of each batch that comes new is fresh real data.
+    """
 
     fresh_share: float = 0.0
 

@@ -13,12 +13,15 @@ class Verified:
     """Only texts that a verifier takes for correct become training data (Feng et al. 2024).
 
     of: which cycle is filtered, by its name (with its usual settings).
+    false_positives: share of the wrong texts that the verifier lets through.
+    false_negatives: share of the correct texts that it refuses.
+    fresh_share: how much of each batch that comes new is fresh real data.
     """
 
     of: str = "full"
     fresh_share: float = 0.0
-    false_positives: float = 0.0  # share of the wrong texts that the verifier lets through
-    false_negatives: float = 0.0  # share of the correct texts that it refuses
+    false_positives: float = 0.0
+    false_negatives: float = 0.0
 
     def __post_init__(self) -> None:
         check_share("fresh_share", self.fresh_share)
