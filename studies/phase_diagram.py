@@ -4,15 +4,17 @@
 
 The task is `logic`: Boolean expressions that are True, so that right and wrong can be checked. Each cell is a
 temperature, a share of fresh real data in each new batch, a number of texts an iteration and a cycle, with
-several seeds, beside a control without a loop at the same temperature. What counts as collapse stands in
-`karat.simulation.phases`: less than half of the control's diversity is left, or the correct share is more than
-0.1 below the control's; `?` marks cells whose seeds do not settle it.
+several seeds, beside a control without a loop at the same temperature. Collapse is defined in
+`karat.simulation.phases`: less than half of the control's diversity is left, or the correct share is more
+than 0.1 below the control's; `?` marks cells whose seeds do not settle it.
 
 Parts: `emulator` maps the whole plane (temperatures 0.7 to 1.2, fresh shares 0 to 0.5, n 200 and 2,000, four
 cycles, 30 iterations) with counted rules that slip as often as the gpt's first model errs; `gpt` trains small
-transformers from scratch in 3 x 3 cells; `compare` sets both side by side, cell by cell, on those 3 x 3 cells.
-Diagrams are printed; with `--report FOLDER` they are drawn as well. What is finished is kept in `--cache`;
-the same call again goes on from there, also after a kill.
+transformers from scratch in 3 x 3 cells; `compare` sets both side by side on those cells. Diagrams are
+printed; with `--report FOLDER` they are drawn as well. What is finished is kept in `--cache`; the same call
+again goes on from there, also after a kill.
+
+@@FOUND@@
 """
 
 from __future__ import annotations
@@ -137,12 +139,11 @@ class Told:
 
 
 def compared(gpt: Swept, emulator: Swept) -> Section:
-    """Print and return both trainers cell by cell; `agree` leaves out cells that one of them does not settle."""
+    """Print and return both trainers cell by cell; with few seeds most of the cells of one stay uncertain."""
     rows: list[dict[str, Any]] = []
     print("\nemulator beside gpt, cell by cell (kept: share of the control's diversity)")
-    print(
-        "    T    fresh  gpt kept              correct  phase          emulator kept         correct  phase"
-    )
+    title = "".join(f"{name + ' kept':<21} correct  {'half':<6}{'phase':<15}" for name in ("gpt", "emulator"))
+    print(f"    T    fresh  {title}")
     for one in gpt.cells:
         (other,) = emulator.at(
             cycle=one.cycle, temperature=one.temperature, fresh_share=one.fresh_share, n=one.n
@@ -155,13 +156,14 @@ def compared(gpt: Swept, emulator: Swept) -> Section:
                 f"{name}_interval": None if cell.kept.interval is None else list(cell.kept.interval),
                 f"{name}_change": change,
                 f"{name}_last": cell.last.value,
+                f"{name}_half": cell.half_life.value,
                 f"{name}_phase": cell.phase + ("" if cell.certain else "?"),
             }
         row["agree"] = one.phase == other.phase
         rows.append(row)
         sides = "  ".join(
             f"{row[f'{name}_kept']:.2f} {show.pair(row[f'{name}_interval']):<16} "
-            f"{row[f'{name}_change'] or 0.0:+.3f}  {row[f'{name}_phase']:<13}"
+            f"{row[f'{name}_change'] or 0.0:+.3f}   {half(row[f'{name}_half']):<6}{row[f'{name}_phase']:<13}"
             for name in ("gpt", "emulator")
         )
         print(f"    {one.temperature:<4g} {one.fresh_share:<6g} {sides}")
@@ -180,10 +182,16 @@ def compared(gpt: Swept, emulator: Swept) -> Section:
             Column(f"{name}_interval", "95%", "interval"),
             Column(f"{name}_change", "correct, against control", "number"),
             Column(f"{name}_last", "different correct texts kept", "percent"),
+            Column(f"{name}_half", "half-life", "number"),
             Column(f"{name}_phase", "collapses"),
         ]
     columns.append(Column("agree", "same", "flag"))
     return Section("Emulator and gpt, cell by cell", (Table(tuple(columns), tuple(rows)),), id="compared")
+
+
+def half(value: float | None) -> str:
+    """Return a half-life in iterations; `-` where it was not reached."""
+    return "-" if value is None else f"{value:.1f}"
 
 
 def order(rows: Sequence[dict[str, Any]]) -> str:
