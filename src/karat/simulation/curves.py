@@ -145,14 +145,14 @@ def fit_curves(observed: Sequence[float], errors: Sequence[float] | None = None)
     best = min(rows)[0]
     total = sum(math.exp(-0.5 * (score - best)) for score, _, _ in rows)
     limit = REACH * (len(y) - 1)
-    found = []
+    told = []
     for score, name, values in sorted(rows):
         half = _half(name, values, limit)
         plateau = None
         if not SHAPES[name].to_zero:
             plateau = values[-1] if len(values) > 1 else 1.0
-        found.append(Fit(name, values, score, math.exp(-0.5 * (score - best)) / total, half, plateau))
-    return tuple(found)
+        told.append(Fit(name, values, score, math.exp(-0.5 * (score - best)) / total, half, plateau))
+    return tuple(told)
 
 
 def _scaled(observed: Sequence[float], errors: Sequence[float] | None) -> tuple[Floats, Floats]:
@@ -169,10 +169,14 @@ def _fit(name: str, t: Floats, y: Floats, sigma: Floats) -> tuple[tuple[float, .
     shape = SHAPES[name]
     if len(y) < len(shape.low) + 1:
         return None
+
+    def missed(values: Floats) -> Any:
+        return (shape.call(t, *values) - y) / sigma
+
     best: tuple[tuple[float, ...], float] | None = None
     for start in shape.start:
         found = least_squares(
-            lambda values: (shape.call(t, *values) - y) / sigma,
+            missed,
             start,
             bounds=(shape.low, shape.high),
             max_nfev=200,

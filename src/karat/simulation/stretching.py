@@ -48,13 +48,16 @@ FAR = 0.8
 POWER = 0.2
 """Prior spread of log(power): trained models settle somewhat above or below the emulator."""
 
-ROUGH = 0.015
+ROUGH = 0.02
 """By how much a true curve leaves the stretched one at any point, as a share of the first diversity."""
 
-WANDER = 0.12
-"""How far the time that remains may differ from the stretched curve's: spread of its logarithm."""
+WANDER = 0.15
+"""How far the time that remains may differ from the stretched curve's: spread of its logarithm.
 
-WIGGLE = 0.25
+The spread between emulated loops is added: what breaks ties early is chance, and moves all that follows.
+"""
+
+WIGGLE = 0.4
 """The same where little remains, in iterations: a curve crosses half a little sooner or later by chance."""
 
 
@@ -91,9 +94,11 @@ class Posterior:
     def at(self, times: Sequence[float] | Floats, size: int = 2000) -> Floats:
         """Return drawn curves at these iterations; shape (size, times)."""
         t = np.asarray(times, dtype=np.float64)
+        seen = float(self.observed.last) if self.observed else 0.0
+        slower = np.exp(-self.wander() * np.random.default_rng(14).standard_normal(size))
         found = np.empty((size, len(t)))
         for row, cell in enumerate(self.draws(size)):
-            found[row] = self._curve(int(cell), t)
+            found[row] = self._curve(int(cell), np.where(t > seen, seen + (t - seen) * slower[row], t))
         return found
 
     def _curve(self, cell: int, t: Floats) -> Floats:
@@ -115,8 +120,15 @@ class Posterior:
         scale, shift = np.random.default_rng([seed, 12]).standard_normal((2, size))
         # What was seen is no longer uncertain: only the time that remains is.
         left = np.maximum(drawn - seen + WIGGLE * shift, 0.02)
-        found: Floats = seen + left * np.exp(WANDER * scale)
+        found: Floats = seen + left * np.exp(self.wander() * scale)
         return found
+
+    def wander(self) -> float:
+        """Return the spread of the logarithm of the time that remains."""
+        crossings = [_crossing(curve, 0.5) for curve in self.curves]
+        known = [math.log(max(cross, 0.5)) for cross in crossings if cross is not None]
+        between = float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+        return math.hypot(WANDER, min(between, 0.5))
 
     def stretch(self) -> tuple[float, float, float]:
         """Return the median stretch and its 95% interval."""
