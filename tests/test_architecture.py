@@ -45,6 +45,7 @@ HEAVY = {"torch", "transformers", "sentence_transformers", "scipy", "sklearn", "
 # Imported by nobody at the top level; they are models, and name torch on every line.
 TORCH_AT_TOP = {
     "generation/causal.py",
+    "generation/causal_kernels.py",
     "generation/causal_training.py",
     "training/transformer.py",
     "training/transformer_search.py",

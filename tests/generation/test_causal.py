@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs karat[torch]")
 
 from karat import errors  # noqa: E402
-from karat.generation import causal, causal_training  # noqa: E402
+from karat.generation import causal, causal_kernels, causal_training  # noqa: E402
 
 CONFIG = causal.CausalConfig(vocab_size=17, layers=2, heads=2, width=16, context=24)
 
@@ -154,3 +154,46 @@ def test_errors_name_the_cure() -> None:
         causal.sample(awake(), [[1] * 24])
     with pytest.raises(errors.BadSetting, match="try width=8"):
         causal.CausalConfig(vocab_size=4, heads=4, width=10)
+
+
+def test_derivatives_by_hand_are_the_numerical_ones() -> None:
+    """Each piece against differences of its values (torch.autograd.gradcheck, in double precision)."""
+    made = torch.Generator().manual_seed(0)
+
+    def numbers(*shape: int):  # type: ignore[no-untyped-def]
+        return torch.randn(*shape, generator=made, dtype=torch.float64, requires_grad=True)
+
+    angle = torch.rand(5, 1, 1, 2, generator=made, dtype=torch.float64)
+    cos, sin = torch.cat((angle.cos(), angle.cos()), -1), torch.cat((-angle.sin(), angle.sin()), -1)
+    check = torch.autograd.gradcheck
+    assert check(causal_kernels.norm, (numbers(3, 6),))
+    assert check(causal_kernels.SquaredRelu.apply, (numbers(3, 6),))
+    assert check(causal_kernels.Mixed.apply, (numbers(2, 5, 4), numbers(4)))
+    assert check(
+        lambda x, gain: causal_kernels.Turned.apply(x, cos, sin, gain), (numbers(2, 5, 2, 3, 4), numbers(3))
+    )
+
+
+def test_attention_of_whole_rows_is_softmax_of_scores_below_the_diagonal() -> None:
+    """The fused kernel against the formula, for a short and a long row."""
+    made = torch.Generator().manual_seed(0)
+    for time in (5, 130):
+        q, k, v = (torch.randn(2, 3, time, 8, generator=made) for _ in range(3))
+        scores = (q @ k.transpose(-1, -2)).masked_fill(torch.ones(time, time).triu(1).bool(), -torch.inf)
+        torch.testing.assert_close(torch.softmax(scores, -1) @ v, causal.attend_rows(q, k, v))
+
+
+def test_newton_schulz_on_squares_is_newton_schulz_on_matrices() -> None:
+    """The rounds of Jordan et al. 2024 on the matrices themselves, in double precision."""
+    made = torch.Generator().manual_seed(0)
+    stacks = [
+        torch.randn(n, rows, columns, generator=made)
+        for n, rows, columns in ((2, 9, 4), (3, 4, 4), (1, 4, 7))
+    ]
+    for given, found in zip(stacks, causal_training.orthogonal(stacks), strict=True):
+        for one, ours in zip(given, found, strict=True):
+            y = one.double() / one.double().norm()
+            for _ in range(5):
+                square = y @ y.T
+                y = 3.4445 * y + (-4.7750 * square + 2.0315 * square @ square) @ y
+            torch.testing.assert_close(y.float(), ours, rtol=1e-3, atol=1e-4)

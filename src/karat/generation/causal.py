@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from karat import errors
 from karat.generation import devices
+from karat.generation.causal_kernels import Mixed, SquaredRelu, Turned, norm
 from karat.generation.tensors import fingerprint
 
 
@@ -59,28 +59,6 @@ class Sampled:
     finished: bool
 
 
-def norm(x: Tensor) -> Tensor:
-    """Divide by the root mean square over the last axis (no learned scale: the next matrix has one)."""
-    return F.rms_norm(x, (x.shape[-1],))
-
-
-class SquaredRelu(torch.autograd.Function):
-    """max(x, 0)^2; by hand, as the derivative is just 2 max(x, 0): three passes over memory fewer."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Square of the positive part."""
-        positive = F.relu(x)
-        ctx.save_for_backward(positive)
-        return positive * positive
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """Twice the positive part, times what comes in."""
-        (positive,) = ctx.saved_tensors
-        return gradients[0] * positive * 2  # type: ignore[no-any-return]
-
-
 class Layer(nn.Module):
     """Attention, then feed-forward, each with a residual."""
 
@@ -101,18 +79,23 @@ class Layer(nn.Module):
                 matrix.weight, std=scale / math.sqrt(matrix.in_features)
             ) if scale else nn.init.zeros_(matrix.weight)
 
-    def mixed(self, x: Tensor, before: Tensor, which: int) -> Tensor:
-        """Mix each token with the one before it, per channel; `before` is x moved one place to the right."""
-        return x if self.shift is None else x + torch.tanh(self.shift[which]) * (before - x)
+    def mixed(self, x: Tensor, which: int, before: Tensor | None = None) -> Tensor:
+        """Mix each token with the one before it, per channel; `before` where x is one token of each row."""
+        if self.shift is None:
+            return x
+        share = torch.tanh(self.shift[which])
+        if before is None:
+            return Mixed.apply(x, share)  # type: ignore[no-any-return, no-untyped-call]
+        return x * (1 - share) + before * share
 
     def project(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys, values of shape [batch, heads, time, head size]; queries carry the gain."""
-        batch, time, width = x.shape
-        q, k, v = (
-            self.qkv(x).float().view(batch, time, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        )
-        q = rotate(norm(q), turn) * (self.gain.view(1, -1, 1, 1) / math.sqrt(width // self.heads))
-        return q, rotate(norm(k), turn), v
+        size = x.shape[-1] // self.heads
+        both, v = self.qkv(x).float().split((2 * x.shape[-1], x.shape[-1]), dim=-1)
+        gain = self.gain / math.sqrt(size)
+        both = Turned.apply(both.unflatten(-1, (2, self.heads, size)), *turn, gain)  # type: ignore[no-untyped-call]
+        q, k = both.transpose(1, 3).unbind(2)
+        return q, k, v.unflatten(-1, (self.heads, size)).transpose(1, 2)
 
     def feed(self, x: Tensor) -> Tensor:
         """The feed-forward part, without its residual."""
@@ -122,44 +105,33 @@ class Layer(nn.Module):
         """Dropout, when the model trains with it."""
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
-    def forward(
-        self, x: Tensor, turn: tuple[Tensor, Tensor], mask: Tensor
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Whole rows at once; also returns what the sampler must remember: keys, values, block inputs."""
         first = norm(x)
-        q, k, v = self.project(self.mixed(first, moved(first), 0), turn)
-        mixed = attend(q, k, v, mask, causal=True).transpose(1, 2).flatten(2)
+        q, k, v = self.project(self.mixed(first, 0), turn)
+        mixed = attend_rows(q, k, v).transpose(1, 2).flatten(2)
         x = x + self.drop(self.out(mixed))
         second = norm(x)
-        x = x + self.drop(self.feed(self.mixed(second, moved(second), 1)))
+        x = x + self.drop(self.feed(self.mixed(second, 1)))
         return x, (k, v, first, second)
 
 
-def moved(x: Tensor) -> Tensor:
-    """The same rows one place later in time, with zeros in front."""
-    return F.pad(x, (0, 0, 1, 0))[:, :-1]
+def attend_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of whole rows, each token to those before it; one fused kernel.
 
-
-def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary positions: turn the two halves of each head against each other."""
-    cos, sin = turn
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
-    """Attention; `mask` is added to the scores, or None to attend to all keys; `causal` says it is the usual.
-
-    In fp32 on the CPU, written out while rows are short: the fused kernel wins only from about a hundred
-    tokens on. On CUDA whole rows take the fused kernel, in bf16 where the other products are.
+    On the CPU in fp32, which is faster there than bf16 for rows of any length; on CUDA as the other products.
     """
-    if causal and devices.fused(q.device):
+    if devices.fused_half(q.device):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
-    if q.shape[2] > 96:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
     with devices.autocast(q.device, False):
-        scores = q @ k.transpose(-1, -2)
-        return torch.softmax(scores if mask is None else scores + mask, dim=-1) @ v
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of one token a row to all keys; `mask` is added to the scores. Written out: the fused kernel
+    is made for many tokens."""
+    scores = q @ k.transpose(-1, -2)
+    return torch.softmax(scores if mask is None else scores + mask, dim=-1) @ v
 
 
 class Causal(nn.Module):
@@ -167,7 +139,6 @@ class Causal(nn.Module):
 
     cos: Tensor
     sin: Tensor
-    mask: Tensor
 
     def __init__(self, config: CausalConfig, *, seed: int = 0) -> None:
         super().__init__()
@@ -182,10 +153,10 @@ class Causal(nn.Module):
             self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         half = config.width // config.heads // 2
         angle = torch.arange(config.context)[:, None] * (10_000.0 ** (-torch.arange(half) / half))[None]
-        self.register_buffer("cos", angle.cos(), persistent=False)
-        self.register_buffer("sin", angle.sin(), persistent=False)
-        ahead = torch.full((config.context, config.context), float("-inf")).triu(1)
-        self.register_buffer("mask", ahead, persistent=False)
+        # [time, 1, 1, head size], as `Turned` wants them
+        cos, sin = torch.cat((angle.cos(), angle.cos()), 1), torch.cat((-angle.sin(), angle.sin()), 1)
+        self.register_buffer("cos", cos[:, None, None], persistent=False)
+        self.register_buffer("sin", sin[:, None, None], persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -209,10 +180,10 @@ class Causal(nn.Module):
                 f"a sequence of {time} tokens is longer than context={self.config.context}; "
                 "raise context or cut it"
             )
-        turn, mask = (self.cos[:time], self.sin[:time]), self.mask[:time, :time]
+        turn = (self.cos[:time], self.sin[:time])
         x, memory = norm(self.embed(tokens)), []
         for layer in self.layers:
-            x, kept = layer(x, turn, mask)
+            x, kept = layer(x, turn)
             memory.append(kept)
         return x, memory
 
@@ -313,7 +284,7 @@ class _Batch:
         self.make_room(longest)
         # A copy: on the CPU the tensor would share memory with lengths that change below.
         at, rows = devices.put(lengths.copy(), self.device), torch.arange(live, device=self.device)
-        turn = (model.cos[at][:, None, None], model.sin[at][:, None, None])
+        turn = (model.cos[at][:, None], model.sin[at][:, None])
         # Rows of unequal length share the tensor; each must not see past its own end.
         mask = None
         if not even:
@@ -325,7 +296,7 @@ class _Batch:
             assert isinstance(layer, Layer)
             keys, values, before = self.keys[number], self.values[number], self.inputs[number]
             first = norm(x)
-            q, k, v = layer.project(layer.mixed(first, before[0, :live], 0)[:, None], turn)
+            q, k, v = layer.project(layer.mixed(first, 0, before[0, :live])[:, None], turn)
             if even:
                 keys[:live, :, longest - 1], values[:live, :, longest - 1] = k[:, :, 0], v[:, :, 0]
             else:
@@ -333,7 +304,7 @@ class _Batch:
             mixed = attend(q, keys[:live, :, :longest], values[:live, :, :longest], mask)
             x = x + layer.out(mixed.transpose(1, 2).flatten(1))
             second = norm(x)
-            x = x + layer.feed(layer.mixed(second, before[1, :live], 1))
+            x = x + layer.feed(layer.mixed(second, 1, before[1, :live]))
             before[0, :live], before[1, :live] = first, second
         self.length[:live] += 1
         return model.logits(x)

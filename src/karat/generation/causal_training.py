@@ -69,8 +69,8 @@ class Batch:
 class Muon:
     """Momentum, made orthogonal before each step by five Newton-Schulz rounds (Jordan et al. 2024)."""
 
-    def __init__(self, matrices: Sequence[Tensor], *, momentum: float = 0.95, half: bool = False) -> None:
-        self.momentum, self.half = momentum, half
+    def __init__(self, matrices: Sequence[Tensor], *, momentum: float = 0.95) -> None:
+        self.momentum = momentum
         self.shapes: dict[tuple[int, ...], list[Tensor]] = {}
         for matrix in matrices:
             self.shapes.setdefault(tuple(matrix.shape), []).append(matrix)
@@ -82,28 +82,42 @@ class Muon:
     @torch.no_grad()
     def step(self, lr: float, decay: float) -> None:
         """Move every matrix; gradients must be there."""
+        stacks = []
         for shape, group in self.shapes.items():
             gradient = torch.stack([g for g in (m.grad for m in group) if g is not None])
             assert len(gradient) == len(group)
             kept = self.state[shape].mul_(self.momentum).add_(gradient)
-            moves = orthogonal(gradient.add(kept, alpha=self.momentum), self.half)
+            stacks.append(gradient.add_(kept, alpha=self.momentum))
+        for (shape, group), moves in zip(self.shapes.items(), orthogonal(stacks), strict=True):
             scale = lr * math.sqrt(max(1.0, shape[0] / shape[1]))
-            for matrix, move in zip(group, moves, strict=True):
-                matrix.mul_(1 - lr * decay).sub_(move, alpha=scale)
+            torch._foreach_mul_(group, 1 - lr * decay)
+            torch._foreach_add_(group, list(moves.unbind()), alpha=-scale)
 
 
-def orthogonal(x: Tensor, half: bool) -> Tensor:
-    """Roughly the nearest orthogonal matrices of a stack [n, rows, columns]: singular values near one."""
-    flipped = x.shape[1] > x.shape[2]
-    y = x.transpose(1, 2) if flipped else x
-    y = y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    y = y.bfloat16() if half else y
-    for _ in range(5):
-        square = y @ y.transpose(1, 2)
-        y = 3.4445 * y + (-4.7750 * square + 2.0315 * (square @ square)) @ y
-    y = y.float()
-    restored: Tensor = y.transpose(1, 2) if flipped else y
-    return restored
+def orthogonal(stacks: Sequence[Tensor]) -> list[Tensor]:
+    """Roughly the nearest orthogonal matrices of stacks [n, rows, columns]: singular values near one.
+
+    Each round multiplies by a polynomial in y y^T, and all these commute: so the rounds run on the square
+    y y^T alone, of the shorter side, and those of all stacks with one shorter side run together. The
+    polynomials are multiplied up and meet the matrices once.
+    """
+    lying = [x.transpose(1, 2) if x.shape[1] > x.shape[2] else x for x in stacks]
+    lying = [y / (y.norm(dim=(1, 2), keepdim=True) + 1e-7) for y in lying]
+    found: list[Tensor] = list(lying)
+    for side in {y.shape[1] for y in lying}:
+        which = [i for i, y in enumerate(lying) if y.shape[1] == side]
+        square = torch.cat([lying[i] @ lying[i].transpose(1, 2) for i in which])
+        whole = None
+        for number in range(5):
+            step = torch.baddbmm(square, square, square, beta=-4.7750, alpha=2.0315)
+            step.diagonal(dim1=1, dim2=2).add_(3.4445)
+            whole = step if whole is None else step @ whole
+            if number < 4:
+                square = step @ (step @ square)
+        assert whole is not None
+        for i, part in zip(which, whole.split([len(lying[i]) for i in which]), strict=True):
+            found[i] = part @ lying[i]
+    return [y.transpose(1, 2) if x.shape[1] > x.shape[2] else y for x, y in zip(stacks, found, strict=True)]
 
 
 def rate_at(share: float, warmup: float, floor: float = 0.05) -> float:
@@ -257,7 +271,7 @@ class _Movers:
             {"params": [p for p in named.values() if id(p) not in chosen], "weight_decay": 0.0},
         ]
         self.adam = torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, beta2), fused=True)
-        self.muon = None if optimiser == "adamw" else Muon(hidden, half=half)
+        self.muon = None if optimiser == "adamw" else Muon(hidden)
 
     def move(self, factor: float) -> None:
         """One step of each; gradients must be there."""

@@ -62,8 +62,8 @@ def autocast(device: torch.device, half: bool) -> contextlib.AbstractContextMana
     return torch.autocast(device.type, torch.bfloat16, enabled=half)
 
 
-def fused(device: torch.device) -> bool:
-    """True where attention over whole rows is one kernel that never loses: on CUDA."""
+def fused_half(device: torch.device) -> bool:
+    """True where fused attention is faster in bf16: on CUDA."""
     return device.type == "cuda"
 
 
