@@ -206,6 +206,22 @@ def test_the_blocks_about_generating_run(
     assert (tmp_path / "pilot/report.html").stat().st_size > 10_000
 
 
+def test_the_blocks_about_simulating_run(tmp_path: Path) -> None:
+    """Every block of docs/simulating.md runs, and shows what the page says of loops."""
+    printed = [run_block(kind, text, tmp_path) for kind, text in blocks("docs/simulating.md")]
+    found = json.loads((tmp_path / "loop/result.json").read_text("utf-8"))
+    halves = {cycle: told["value"] for cycle, told in found["half_life"].items()}
+    assert halves["full"] is not None and halves["full"] < 8
+    assert halves["balanced"] is None
+    last = {(run["cycle"], run["seed"]): run["iterations"][-1] for run in found["runs"]}
+    assert last["full", 0]["levenshtein"] < last["full:fresh_share=0.25", 0]["levenshtein"]
+    cells = json.loads((tmp_path / "map/result.json").read_text("utf-8"))["cells"]
+    plane = {(cell["temperature"], cell["fresh_share"]): cell["phase"] for cell in cells}
+    assert "diversity" == plane[0.8, 0.0]
+    assert {"neither", "correctness"} >= {plane[1.0, 0.0], plane[1.0, 0.25]}
+    assert "diversity halves after about" in printed[-1]
+
+
 def test_the_blocks_about_valuing_run(tmp_path: Path) -> None:
     """Every block of docs/valuing.md runs, and finds what is known of the set that the page makes."""
     printed = [run_block(kind, text, tmp_path) for kind, text in blocks("docs/valuing.md")]
@@ -311,7 +327,7 @@ def test_links_lead_somewhere(page: str) -> None:
         assert "://" in target or (ROOT / page).parent.joinpath(target).exists(), target
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/generating.md", "docs/valuing.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/generating.md", "docs/simulating.md", "docs/valuing.md"])
 def test_flags_on_the_pages_are_flags(page: str) -> None:
     """Every flag that stands behind karat on a page is one of the program's."""
     known = set(re.findall(r"--[a-z][a-z-]*", (ROOT / "docs" / "commands.md").read_text("utf-8")))
