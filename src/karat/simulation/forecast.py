@@ -89,7 +89,7 @@ def forecast(
     ask = _Asked(
         cycle, temperature, n, fresh, horizon, tuple(keep), seeds, seed, known, trainer, human, progress, said
     )
-    made, why = _emulable(task, policy, human)
+    made, why = _emulable(task, policy, human, known)
     if made is None or policy is None:
         return _from_curves(ask, why)
     return _from_emulator(ask, made, policy)
@@ -175,7 +175,7 @@ def _policy(
     return found.with_fresh(share), share, notes
 
 
-def _emulable(task: Any, policy: Policy | None, human: Records | None) -> tuple[Any, str]:
+def _emulable(task: Any, policy: Policy | None, human: Records | None, known: Seen | None) -> tuple[Any, str]:
     """Return the task, or None and why its loop is not emulated."""
     if policy is None:
         return None, "its cycle is unknown"
@@ -186,6 +186,8 @@ def _emulable(task: Any, policy: Policy | None, human: Records | None) -> tuple[
     if why := not_emulated(made, policy):
         return None, why
     if human is None and registry.name_of(made) == "text":
+        if known is None:
+            return None, "it needs human records; name their file"
         return None, "the human texts are not part of a simulation; forecast them for an emulated loop"
     return made, ""
 
