@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FORMAT = 1
 
 
-def digest(arrays: Sequence[np.ndarray], settings: Mapping[str, Any], weights: str) -> str:
+def digest(arrays: Sequence[np.ndarray], settings: Sequence[Any], weights: str) -> str:
     """32 hex digits that change with the data, any setting, or the weights that the run began with."""
     told = hashlib.sha256(json.dumps([_FORMAT, settings, weights], sort_keys=True, default=str).encode())
     for array in arrays:

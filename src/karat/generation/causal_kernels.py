@@ -22,7 +22,7 @@ class RmsNorm(torch.autograd.Function):
         """The rows, each of length sqrt(width)."""
         scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=1e-6)
         scale = scale.reciprocal_().mul_(math.sqrt(x.shape[-1]))
-        normed = x * scale
+        normed: Tensor = x * scale
         ctx.save_for_backward(normed, scale)
         return normed
 
@@ -31,7 +31,8 @@ class RmsNorm(torch.autograd.Function):
         """What comes in, without its part along the row, divided by the same."""
         normed, scale = ctx.saved_tensors
         along = (gradients[0] * normed).mean(dim=-1, keepdim=True).neg_()
-        return torch.addcmul(gradients[0], normed, along).mul_(scale)
+        back: Tensor = torch.addcmul(gradients[0], normed, along).mul_(scale)
+        return back
 
 
 def norm(x: Tensor) -> Tensor:
@@ -53,7 +54,8 @@ class SquaredRelu(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         """Twice the positive part, times what comes in."""
         (positive,) = ctx.saved_tensors
-        return (gradients[0] * positive).mul_(2)
+        back: Tensor = (gradients[0] * positive).mul_(2)
+        return back
 
 
 class Turned(torch.autograd.Function):
@@ -68,11 +70,12 @@ class Turned(torch.autograd.Function):
         """Turn each pair of numbers, one from each half of a head, against each other."""
         scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_(min=1e-6)
         scale = scale.reciprocal_().mul_(math.sqrt(x.shape[-1]))
-        normed = x * scale
+        normed: Tensor = x * scale
         gains = torch.stack((gain, torch.ones_like(gain)))[:, :, None]
         ctx.save_for_backward(normed, scale, cos, sin, gains)
         # The tables are written out for all heads, so that rows of memory meet rows of memory.
-        return (normed * (cos * gains)).addcmul_(swapped(normed), sin * gains)
+        turned: Tensor = (normed * (cos * gains)).addcmul_(swapped(normed), sin * gains)
+        return turned
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, Tensor]:

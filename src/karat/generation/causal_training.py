@@ -115,7 +115,7 @@ def orthogonal(stacks: Sequence[Tensor]) -> list[Tensor]:
             if number < 4:
                 square = step @ (step @ square)
         assert whole is not None
-        for i, part in zip(which, whole.split([len(lying[i]) for i in which]), strict=True):
+        for i, part in zip(which, torch.split(whole, [len(lying[i]) for i in which]), strict=True):
             found[i] = part @ lying[i]
     return [y.transpose(1, 2) if x.shape[1] > x.shape[2] else y for x, y in zip(stacks, found, strict=True)]
 
