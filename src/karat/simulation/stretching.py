@@ -31,7 +31,7 @@ MEASURED = {
     "lstm": Learner(
         1.0, 1.5, "LSTM of 19,208 parameters: half-life 10 to 11 against 8 at T 0.8, 24 against 16 at 0.9"
     ),
-    "gpt": Learner(1.5, 3.0, "small GPTs of 0.1 to 0.8 million parameters, 2 to 3 times at T 0.8"),
+    "gpt": Learner(1.5, 3.0, "small GPTs: 2 to 3 times; the lower end is wider, since few were measured"),
 }
 """Half-life of trained models / half-life of the emulator. Measure more, and add them here."""
 
