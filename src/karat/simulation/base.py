@@ -46,8 +46,12 @@ class Source(Protocol):
         """How many different rows there are; None where they never run out."""
         ...
 
-    def draw(self, n: int, *, turn: int) -> list[str]:
-        """Return n real texts; the same turn gives the same texts."""
+    def draw(self, n: int, *, turn: int, first: int = 0) -> list[str]:
+        """Return n real texts; the same turn gives the same texts.
+
+        first: how many rows turn 0 takes, where the other turns take another number; only so do those of a
+            finite source not come again.
+        """
         ...
 
     def held_out(self, n: int) -> list[str]:
@@ -100,10 +104,11 @@ class Pool:
         Random(f"pool:{self.seed}").shuffle(texts)
         return texts
 
-    def draw(self, n: int, *, turn: int) -> list[str]:
+    def draw(self, n: int, *, turn: int, first: int = 0) -> list[str]:
         """Deal the turn's n rows; when the pack is through, it is dealt again from the top."""
         pack = self._shuffled()[len(self.texts) // 10 :]
-        return [pack[(turn * n + i) % len(pack)] for i in range(n)]
+        start = (first or n) + (turn - 1) * n if turn else 0
+        return [pack[(start + i) % len(pack)] for i in range(n)]
 
     def held_out(self, n: int) -> list[str]:
         """Return rows that are never dealt."""
@@ -112,7 +117,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class Batch:
-    """Training data: texts, and for each the iteration and the model that made it (-1: people)."""
+    """Training data: texts, and for each the iteration and the model that made it.
+
+    What people made is below 0: -1 for the first data, -1 - t for fresh rows that came in iteration t.
+    """
 
     texts: tuple[str, ...]
     made: tuple[int, ...]
@@ -149,9 +157,14 @@ class Batch:
 HUMAN = -1
 
 
-def human_batch(texts: Sequence[str]) -> Batch:
-    """Return real texts as a batch."""
-    return Batch(tuple(texts), (HUMAN,) * len(texts))
+def human_batch(texts: Sequence[str], came: int = 0) -> Batch:
+    """Return real texts as a batch; `came`: in which iteration they came."""
+    return Batch(tuple(texts), (HUMAN - came,) * len(texts))
+
+
+def _came(made: int) -> int:
+    """Return the iteration for whose training a row came: a model's texts are for the one after it."""
+    return HUMAN - made if made < 0 else made + 1
 
 
 @dataclass(frozen=True)
@@ -181,7 +194,7 @@ class Policy:
         `keep_share * n` random rows of the last training data.
     batch: rows added each iteration. generated_share: how much of the batch the model writes; the rest is
         fresh real data.
-    weights: `pool` treats all rows alike, `source` gives real data and every iteration the same share
+    weights: `pool` treats all rows alike, `source` gives the first data and every batch since the same share
         (needs subsample).
     subsample: rows drawn from everything kept for the training; 0 trains on all of it.
     selection: which of the written texts may become training data.
@@ -225,6 +238,11 @@ def needed(policy: Policy, n: int) -> tuple[int, int]:
     return generated, rows - generated
 
 
+def stays(policy: Policy, n: int) -> int:
+    """Return how many old rows the policy `sample` keeps; with the new ones they fill what n asks for."""
+    return round((policy.keep_share + policy.batch) * n) - round(policy.batch * n)
+
+
 def advance(
     policy: Policy,
     pool: Batch,
@@ -245,11 +263,12 @@ def advance(
     wanted, wanted_fresh = needed(policy, n)
     assert len(fresh) >= wanted_fresh, "fewer fresh rows than the policy needs"
     # The samples are independent, so that the first ones are as random as any.
-    new = generated.take(range(min(wanted, len(generated)))).plus(human_batch(fresh[:wanted_fresh]))
+    came = generated.made[0] + 1 if len(generated) else 1 + max(map(_came, pool.made), default=0)
+    new = generated.take(range(min(wanted, len(generated)))).plus(human_batch(fresh[:wanted_fresh], came))
     if policy.keep == "none":
         kept = new
     elif policy.keep == "sample":
-        rows = min(len(pool), round(policy.keep_share * n))
+        rows = min(len(pool), stays(policy, n))
         kept = pool.take(sorted(random.sample(range(len(pool)), rows))).plus(new)
     else:
         kept = pool.plus(new)
@@ -265,7 +284,7 @@ def _weighted(policy: Policy, kept: Batch, weights: Sequence[float], rows: int, 
     """Draw rows by weight, each at most `repeats` times; what has no weight left is drawn evenly."""
     from karat.curation.repeats import drawn
 
-    floor = 1e-9 * max(*weights, 1e-9)
+    floor = 1e-9 * max(weights) or 1.0
     counts = drawn(
         np.maximum(np.asarray(weights, dtype=np.float64), floor), rows, policy.selection.repeats, seed
     )
@@ -280,11 +299,12 @@ def _subsample(policy: Policy, kept: Batch, n: int, random: Random) -> Batch:
         return kept.take(sorted(random.sample(range(len(kept)), rows)))
     sources: dict[int, list[int]] = {}
     for position, made in enumerate(kept.made):
-        sources.setdefault(made, []).append(position)
+        sources.setdefault(_came(made), []).append(position)
     chosen: list[int] = []
+    # Shares that do not divide evenly: some sources take one row more, and no source is always among them.
+    more = set(random.sample(range(len(sources)), rows % len(sources)))
     for rank, positions in enumerate(sources.values()):
-        # Shares that do not divide evenly: the first sources take one row more.
-        share = rows // len(sources) + (rank < rows % len(sources))
+        share = rows // len(sources) + (rank in more)
         chosen += (
             random.sample(positions, share) if share <= len(positions) else random.choices(positions, k=share)
         )
@@ -292,18 +312,26 @@ def _subsample(policy: Policy, kept: Batch, n: int, random: Random) -> Batch:
 
 
 def as_rows(
-    batch: Batch, *, cycle: str, seed: int, iteration: int, model: int | None = None
+    batch: Batch, *, cycle: str, seed: int, iteration: int, model: int | None = None, first: str = ""
 ) -> list[dict[str, Any]]:
     """Return a batch as record rows whose lineage says who made each: iteration, source and parent model.
 
-    `model`: for which of several models the rows are.
+    `model`: for which of several models the rows are. `first`: the name of the cycle that iteration 0 has,
+    where it is not the same.
     """
     rows = []
     mine = "" if model is None else f":{model}"
     for position, (text, made) in enumerate(zip(batch.texts, batch.made)):
         human = made < 0
         writer = (
-            None if human else model_name(cycle, seed, made, batch.model(position) if batch.models else None)
+            None
+            if human
+            else model_name(
+                (first or cycle) if made == 0 else cycle,
+                seed,
+                made,
+                batch.model(position) if batch.models else None,
+            )
         )
         lineage = {
             "source": "human" if human else "synthetic",

@@ -118,7 +118,7 @@ class Chain:
         """Make the training data of iteration t from what the last models wrote; say so if there are none."""
         job, policy, n = self.job, self.job.policy, self.job.n
         generated, fresh = needed(policy, n)
-        real = list(self.source.draw(fresh * policy.models, turn=t)) if fresh else []
+        real = list(self.source.draw(fresh * policy.models, turn=t, first=n)) if fresh else []
         offered = turn.offered or (turn.texts,)
         fed = _fed(policy, offered, generated, t, derived("feed", job.label, job.seed, t))
         if generated and not any(len(batch) for batch in fed):
@@ -180,6 +180,7 @@ class Chain:
                 seed=job.seed,
                 iteration=t,
                 model=number if several else None,
+                first="" if several else FIRST,
             ),
             datatype="text",
         )
@@ -225,7 +226,8 @@ class Chain:
                     seed=derived("select", job.label, job.seed),
                 )
             )
-        texts = tuple(text for number, one in enumerate(found) for text in one.texts[: _share(job, number)])
+        shares = [share_of(job.n, policy.models, number) for number in range(policy.models)]
+        texts = tuple(text for share, one in zip(shares, found) for text in one.texts[:share])
         row = self._measured(t, texts, found, started)
         return Turn(texts, row, () if job.plain else tuple(one.offered for one in found))
 
@@ -310,10 +312,9 @@ class Chain:
         return trainer.load(folder)
 
 
-def _share(job: Job, number: int) -> int:
+def share_of(n: int, models: int, number: int) -> int:
     """Return how many of the n measured texts one of several models contributes."""
-    models = job.policy.models
-    return job.n // models + (number < job.n % models)
+    return n // models + (number < n % models)
 
 
 def _fed(policy: Policy, offered: Sequence[Sequence[str]], generated: int, t: int, seed: int) -> list[Batch]:
@@ -387,5 +388,5 @@ def _keep(place: Path | None, turn: Turn) -> None:
         return
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_suffix(f".{os.getpid()}.part")
-    temporary.write_text(json.dumps(asdict(turn), ensure_ascii=False), "utf-8")
+    temporary.write_text(json.dumps(asdict(turn)), "utf-8")  # in ASCII, which half a surrogate pair fits in
     os.replace(temporary, place)

@@ -142,7 +142,7 @@ def _advanced(
         everything = [text for texts in offered for text in texts[:wanted]]
         Random(f"pool:{seed}:{t}").shuffle(everything)
         offered = [everything[number :: len(offered)] for number in range(len(offered))]
-    real = source.draw(fresh * len(states), turn=t + 1) if fresh else []
+    real = source.draw(fresh * len(states), turn=t + 1, first=n) if fresh else []
     found = []
     for number, (state, texts) in enumerate(zip(states, offered)):
         made = Batch(tuple(texts), (t,) * len(texts))

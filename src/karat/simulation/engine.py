@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from karat import registry
-from karat.errors import BadSetting
+from karat.errors import BadSetting, NotEnoughData
 from karat.executors.base import Executor
 from karat.simulation.base import Policy, Task
 from karat.simulation.chain import FIRST, Chain, Job, Shared, Turn
@@ -152,7 +152,11 @@ def _chain(shared: Shared, texts: bool, job: Job, tell: Callable[[int], None] | 
         ended = chain.advance(turns[-1], t)
         if ended:
             break
-        turns.append(chain.turn(t))
+        try:
+            turns.append(chain.turn(t))
+        except NotEnoughData as error:  # for instance no valid text left to learn from
+            ended = f"starved: {error}"
+            break
         if tell:
             tell(1)
         ended = _ended(job, turns[-1], t)

@@ -23,7 +23,7 @@ from karat.simulation.curves import REACH, Fit, compare, fit_curves, futures, ha
 from karat.simulation.emulator import Emulated, emulate, not_emulated
 from karat.simulation.formulas import drift_collapse, drift_half_life, drift_plateau, sharpening_time
 from karat.simulation.half_lives import crossing
-from karat.simulation.observing import Seen, fresh_in, policy_of, seen
+from karat.simulation.observing import Seen, seen
 from karat.simulation.outlook import Fan, Forecast, Formulas, Interval
 from karat.simulation.planning import FIRST_SHARES, REFINED, plan
 from karat.simulation.result import Simulated
@@ -64,7 +64,7 @@ def forecast(
         records.
     task: what the loop is about, where no simulation is given; all but detector cycles can be emulated.
     cycle: which cycle; of a simulation, its first one unless you name another.
-    fresh_share: share of fresh human data in each new batch; of a simulation it is read from its rows.
+    fresh_share: share of fresh human data in each new batch; of a simulation its own.
     temperature: at which models write.
     n: texts an iteration.
     horizon: iterations that are emulated, and at which the fresh share must have kept diversity.
@@ -164,15 +164,10 @@ def _policy(
         policy: Policy = registry.make("cycles", cycle).policy()
         policy = policy.with_fresh(fresh_share) if fresh_share else policy
         return policy, 1.0 - policy.generated_share, ()
-    found = policy_of(cycle)
-    if found is None:
+    if known.policy is None:
         return None, fresh_share, (f"the cycle {cycle!r} stands on no shelf, so that it is not emulated",)
-    own, read = 1.0 - found.generated_share, fresh_in(known, found, n)
-    share = fresh_share or own or round(read or 0.0, 3)
-    notes: tuple[str, ...] = ()
-    if not fresh_share and not own and share:
-        notes = (f"fresh share {share:g}, as read from what the second model was trained on",)
-    return found.with_fresh(share), share, notes
+    policy = known.policy.with_fresh(fresh_share) if fresh_share else known.policy
+    return policy, 1.0 - policy.generated_share, ()
 
 
 def _emulable(task: Any, policy: Policy | None, human: Records | None, known: Seen | None) -> tuple[Any, str]:

@@ -72,7 +72,7 @@ class Endless:
         """Without end."""
         return None
 
-    def draw(self, n: int, *, turn: int) -> list[str]:
+    def draw(self, n: int, *, turn: int, first: int = 0) -> list[str]:
         """Draw n new real texts; the same turn draws the same texts."""
         return self.task.sample(n, seed=self.seed * 1_000_003 + turn)
 

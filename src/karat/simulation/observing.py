@@ -30,6 +30,7 @@ class Seen:
     errors: tuple[float, ...]  # standard errors of that mean
     correct: tuple[tuple[float | None, ...], ...]  # one row a seed
     half: HalfLife | None
+    policy: Policy | None = None  # None: the cycle stands on no shelf, and the simulation does not say
     notes: tuple[str, ...] = ()
 
     @property
@@ -87,6 +88,7 @@ def seen(found: Simulated, cycle: str) -> Seen:
         _errors(rows, values),
         tuple(tuple(row.measures.correct for row in loop.iterations) for loop in loops),
         found.half_life.get(cycle),
+        found.policies.get(cycle) or policy_of(cycle),
         tuple(notes),
     )
 
@@ -127,21 +129,3 @@ def policy_of(cycle: str) -> Policy | None:
     except UnknownPart:
         return None
     return policy
-
-
-def fresh_in(seen_: Seen, policy: Policy, n: int) -> float | None:
-    """Return the fresh share of a loop's batches, from what its second model was trained on.
-
-    None where that cannot be told: a cycle that weighs sources alike, or a single iteration.
-    """
-    if len(seen_.loops[0].iterations) < 2 or policy.models > 1 or policy.selection.by == "detector":
-        return None
-    trained = seen_.loops[0].iterations[1].trained_on
-    rows = round(policy.batch * n)
-    old = {"none": 0, "sample": round(policy.keep_share * n)}.get(policy.keep, n)
-    if policy.weights == "source" or not rows:
-        return None
-    human = trained.human
-    if policy.subsample:
-        human = round(trained.human / max(1, trained.rows) * (old + rows))
-    return min(1.0, max(0.0, (human - old) / rows))

@@ -13,6 +13,7 @@ from karat.errors import InputError, did_you_mean
 from karat.records import Records
 from karat.simulation import showing
 from karat.simulation.audited import Measured
+from karat.simulation.base import Policy
 from karat.simulation.half_lives import HalfLife, crossing, half_life_words, over_seeds, reached
 from karat.simulation.measures import Interval, Measures
 
@@ -205,6 +206,8 @@ class Simulated:
     """The audit's metrics of another real sample: what an iteration would have at best."""
     gate: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of each seed: whether its first model passed (`passed`), and the shares `valid` and `correct`."""
+    policies: dict[str, Policy] = field(default_factory=dict)
+    """Of each cycle: how its training data were made, fresh shares included."""
 
     # --- verbs ------------------------------------------------------------------------------------
 
@@ -261,15 +264,24 @@ class Simulated:
 
     def written(self, cycle: str, iteration: int, *, seed: int = 0) -> Records:
         """Return the texts that a cycle's model wrote at an iteration, for instance to audit them."""
-        keys = self.samples.column("loop")
-        # All cycles of a seed share their first model.
-        wanted = f"{'first' if iteration == 0 else cycle}:{seed}:{iteration}"
-        found = [i for i, key in enumerate(keys) if key == wanted]
+        known = list(dict.fromkeys(loop.cycle for loop in (*self.runs, *self.controls)))
+        if cycle not in known:
+            raise InputError(
+                f"no cycle {cycle!r} was run{did_you_mean(cycle, known)} (there are: {', '.join(known)})"
+            )
+        wanted = self.key_of(cycle, seed, iteration)
+        found = [i for i, key in enumerate(self.samples.column("loop")) if key == wanted]
         if not found:
             raise InputError(
                 f"no texts of cycle {cycle!r}, seed {seed}, iteration {iteration}; see .at({iteration})"
             )
         return self.samples.take(found)
+
+    def key_of(self, cycle: str, seed: int, iteration: int) -> str:
+        """Return what the column `loop` of `samples` holds for a cycle's texts of an iteration."""
+        # The cycles of a seed share their first model; several models have first ones of their own.
+        own = any(loop.cycle == cycle and loop.iterations[0].by_model for loop in self.runs)
+        return f"{'first' if iteration == 0 and not own else cycle}:{seed}:{iteration}"
 
     def _row(self, loop: Loop, position: int) -> Row:
         found, first = loop.iterations[position], loop.iterations[0].measures
@@ -317,6 +329,7 @@ class Simulated:
             "real": asdict(self.real),
             "real_audit": audit_json(self.real_audited),
             "gate": self.gate,
+            "policies": {label: asdict(policy) for label, policy in self.policies.items()},
             "task": {"spec": self.task, **self.described},
             "trainer": self.trainer,
             "temperature": self.temperature,

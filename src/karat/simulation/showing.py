@@ -384,7 +384,7 @@ def _examples(found: Simulated) -> Examples:
             continue
         last = len(loop.iterations) - 1
         for position in sorted({0, last // 2, last}):
-            key = f"{'first' if position == 0 else loop.cycle}:{loop.seed}:{position}"
+            key = found.key_of(loop.cycle, loop.seed, position)
             for text, times in Counter(grouped.get(key, ())).most_common(6):
                 reason = f"{times:,} of {len(grouped[key]):,}"
                 rows.append(Example(f"{loop.cycle}, iteration {position}", text, reason=reason))

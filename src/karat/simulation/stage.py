@@ -7,8 +7,10 @@ not done twice.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from karat import records as karat_records
@@ -18,7 +20,7 @@ from karat.executors.base import Executor
 from karat.records import Records
 from karat.simulation.audited import Measured, apart, audited
 from karat.simulation.base import Batch, Policy, Task, as_rows, needed
-from karat.simulation.chain import FIRST, Job, Shared, audits, verdicts_of
+from karat.simulation.chain import FIRST, Job, Shared, audits, share_of, verdicts_of
 from karat.simulation.engine import Ran, check_selection, is_control, run_jobs
 from karat.simulation.measures import measure
 from karat.simulation.result import CONTROL, Loop, Simulated, Warned, bands, half_life
@@ -78,6 +80,7 @@ def simulate(
         check_selection(label, policy, made, makers, continued)
     size = made.source(human, seed=seeds[0]).size
     rows = _rows(n, size)
+    _check_batches(policies, rows)
     shared = Shared(made, makers, human, continued, str(journal or ""))
     warnings = _data_warnings(policies, rows, size, iterations, control)
     jobs = [
@@ -95,7 +98,7 @@ def simulate(
     return Simulated(
         task=registry.spec_of(made),
         described=made.describe(),
-        trainer=" ".join(registry.spec_of(one) for one in makers),
+        trainer=told(makers, made),
         temperature=temperature,
         n=rows,
         real=measure(
@@ -110,10 +113,18 @@ def simulate(
         half_life={label: half_life([loop for loop in runs if loop.cycle == label]) for label in policies},
         bands=bands(controls),
         samples=_samples(ran),
-        warnings=(*warnings, *_gate(runs)),
+        warnings=(*warnings, *_gate(runs), *_starved(runs, policies, rows)),
         real_audited=ceiling(made, real, held, seeds[0]),
         gate=gate(runs),
+        policies=policies,
     )
+
+
+def told(makers: Sequence[Any], task: Task) -> str:
+    """Return the specs of trainers; that they were bound to the task of the loop goes without saying."""
+    spec = registry.spec_of(task)
+    loose = [replace(one, task="") if getattr(one, "task", None) == spec else one for one in makers]
+    return " ".join(registry.spec_of(one) for one in loose)
 
 
 def ceiling(task: Task, real: Sequence[str], held: Sequence[str], seed: int) -> dict[str, Measured]:
@@ -149,8 +160,8 @@ def _check(iterations: int, seeds: Sequence[int], fresh_share: float, temperatur
         raise BadSetting(f"seeds is {tuple(seeds)}; give at least one, each once")
     if not 0.0 <= fresh_share <= 1.0:
         raise BadSetting(f"fresh_share is {fresh_share}, but must be a share from 0 to 1")
-    if not temperature > 0.0:
-        raise BadSetting(f"temperature is {temperature}, but must be above 0")
+    if not 0.0 < temperature < math.inf:
+        raise BadSetting(f"temperature is {temperature}, but must be a number above 0")
     if n < 0 or 0 < n < 20:
         raise BadSetting(f"n is {n}, but a loop needs at least 20 texts an iteration (0: {DEFAULT_N})")
 
@@ -165,8 +176,9 @@ def policies_of(cycles: Sequence[Any], fresh_share: float) -> dict[str, Policy]:
         label = spec if isinstance(spec, str) else registry.spec_of(cycle)
         if label in found or label in (CONTROL, FIRST):
             raise BadSetting(f"cycle {label!r} is given twice; give each once, or with other settings")
-        own = getattr(cycle, "fresh_share", 0.0)
-        found[label] = cycle.policy().with_fresh(fresh_share) if fresh_share and not own else cycle.policy()
+        policy = cycle.policy()
+        own = policy.generated_share < 1.0
+        found[label] = policy.with_fresh(fresh_share) if fresh_share and not own else policy
     if not found:
         raise BadSetting("no cycle is given; try full (see: karat list cycles)")
     return found
@@ -180,13 +192,23 @@ def _rows(n: int, size: int | None) -> int:
     return n or min(DEFAULT_N, size)
 
 
+def _check_batches(policies: dict[str, Policy], n: int) -> None:
+    """Raise BadSetting where a cycle is to add rows, but they come to less than half a row."""
+    for label, policy in policies.items():
+        if policy.batch > 0 and not any(needed(policy, n)):
+            raise BadSetting(
+                f"cycle {label!r} adds {policy.batch:g} of n={n} rows each iteration, which is none; "
+                "raise n, or how much the cycle adds"
+            )
+
+
 def _data_warnings(
     policies: dict[str, Policy], n: int, size: int | None, iterations: int, control: bool
 ) -> list[Warned]:
     if size is None:
         return []
-    fresh = max(needed(policy, n)[1] for policy in policies.values())
-    wanted = n + iterations * max(n if control else 0, fresh)
+    fresh = max(needed(policy, n)[1] * policy.models for policy in policies.values())
+    wanted = n + max(iterations * fresh, min(iterations, CONTROLS) * n if control else 0)
     if wanted <= size:
         return []
     return [
@@ -204,7 +226,10 @@ def gate(runs: Iterable[Loop]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for loop in runs:
         first = loop.iterations[0].measures
-        if first.valid is not None:
+        worst = found.get(str(loop.seed), {"valid": 1.0})[
+            "valid"
+        ]  # cycles may have first models of their own
+        if first.valid is not None and first.valid <= worst:
             found[str(loop.seed)] = {
                 "passed": first.valid >= GATE,
                 "valid": first.valid,
@@ -226,6 +251,31 @@ def _gate(runs: Iterable[Loop]) -> list[Warned]:
     ]
 
 
+def _starved(runs: Iterable[Loop], policies: dict[str, Policy], n: int) -> list[Warned]:
+    """Say where a selection took fewer texts than its cycle trains on, so that models had fewer rows."""
+    found = []
+    for loop in runs:
+        policy = policies[loop.cycle]
+        wanted = needed(policy, n)[0] * policy.models
+        # What the last iteration wrote was trained on only where the loop was to go on.
+        rows = loop.iterations if loop.ended.startswith("starved") else loop.iterations[:-1]
+        taken = [(row.iteration, round((row.accepted or 0.0) * row.written), row.written) for row in rows]
+        short = [one for one in taken if one[1] < wanted]
+        if policy.selection.by == "verifier" and short:
+            t, took, written = min(short, key=lambda one: one[1])
+            ended = f"; it ended, {loop.ended}" if loop.ended.startswith("starved") else ""
+            found.append(
+                Warned(
+                    "starved",
+                    f"cycle {loop.cycle}, seed {loop.seed}: after {len(short)} of {len(rows)} iterations the "
+                    f"selection took fewer texts than the {wanted:,} wanted (iteration {t}: {took:,} of "
+                    f"{written:,} written), so that models trained on fewer rows{ended}; take a better "
+                    "trainer, or a selection that refuses less",
+                )
+            )
+    return found
+
+
 def _samples(ran: Sequence[Ran]) -> Records:
     """Return all texts that were written, each with the loop it comes from and its lineage."""
     rows: list[dict[str, Any]] = []
@@ -240,7 +290,9 @@ def _samples(ran: Sequence[Ran]) -> Records:
             if key in seen:
                 continue
             seen.add(key)
-            written = Batch(texts, (t,) * len(texts))
+            models = len(row.by_model)
+            writers = tuple(m for m in range(models) for _ in range(share_of(len(texts), models, m)))
+            written = Batch(texts, (t,) * len(texts), writers)
             for made in as_rows(written, cycle=name, seed=seed, iteration=t):
                 rows.append({**made, "loop": key})
     return karat_records.from_rows(rows, datatype="text", path="<simulate>")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from karat import registry
@@ -20,7 +19,7 @@ from karat.simulation.chain import Job, Shared
 from karat.simulation.engine import check_selection, run_jobs
 from karat.simulation.phases import Cell, Lines, cell_of
 from karat.simulation.result import CONTROL, Loop, Warned
-from karat.simulation.stage import GATE, policies_of, trainers_of
+from karat.simulation.stage import GATE, policies_of, told, trainers_of
 from karat.simulation.swept import Swept
 
 Progress = Callable[[str, int, int], None]
@@ -99,7 +98,7 @@ def sweep(
     return Swept(
         task=registry.spec_of(made),
         described=made.describe(),
-        trainer=" ".join(_told(one, registry.spec_of(made)) for one in makers),
+        trainer=told(makers, made),
         iterations=iterations,
         continued=continued,
         against="control" if control else "first",
@@ -112,13 +111,6 @@ def sweep(
         cells=cells,
         warnings=(*warnings, *_cell_warnings(cells, seeds)),
     )
-
-
-def _told(maker: Any, task: str) -> str:
-    """Return the spec of a trainer; that it was bound to the task of the sweep goes without saying."""
-    if hasattr(maker, "bound") and getattr(maker, "task", "") == task:
-        maker = replace(maker, task="")
-    return registry.spec_of(maker)
 
 
 Axes = tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]
