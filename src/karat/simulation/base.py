@@ -155,6 +155,8 @@ class Batch:
 
 
 HUMAN = -1
+MOST = 1000.0
+"""Rows that a cycle may add an iteration, as a share of n: more is a slip of the keyboard."""
 
 
 def human_batch(texts: Sequence[str], came: int = 0) -> Batch:
@@ -229,6 +231,12 @@ def check_share(name: str, value: float) -> None:
     """Raise ValueError unless a setting is a share."""
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}={value} is not a share; give a number from 0 to 1")
+
+
+def check_amount(name: str, value: float) -> None:
+    """Raise ValueError unless a setting is an amount of rows, as a share of n, of which there are some."""
+    if not 0.0 < value <= MOST:
+        raise ValueError(f"{name}={value} is no amount of rows; give a number above 0, of at most {MOST:g}")
 
 
 def needed(policy: Policy, n: int) -> tuple[int, int]:

@@ -235,7 +235,8 @@ def levenshtein_diversity(
     texts = as_strings(tokens)
     counts = Counter(texts)
     distinct = list(counts)
-    exact = _costs(distinct) * len(distinct) * (len(distinct) - 1) / 2 <= exact_pairs
+    # Fewer than five texts give no two partners each, whose spread is the error of sampling.
+    exact = n < 5 or _costs(distinct) * len(distinct) * (len(distinct) - 1) / 2 <= exact_pairs
     if not exact:
         return Estimate(*_sampled(texts, seed), n - 1), False
     weights = np.asarray([counts[text] for text in distinct], dtype=np.float64)

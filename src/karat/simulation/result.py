@@ -40,8 +40,8 @@ COMPARED = (
 )
 """Measures that are set beside the control; n-grams, errors and audit metrics are added as they come."""
 
-SHARES = ("correct", "valid", "coverage", "coverage_rare", "new", "self_bleu")
-"""Measures that are shares, and may come to 0 or 1."""
+SHARES = ("correct", "valid", "coverage", "coverage_rare", "new", "self_bleu", "levenshtein")
+"""Measures that lie between 0 and 1; none of the others that are compared lies below 0."""
 
 OWN = ("real_loss", "training_loss", "accepted", "written", "seconds")
 """Figures of an iteration that are not measured on its texts."""
@@ -222,15 +222,19 @@ class Simulated:
         rows = [self._row(loop, len(loop.iterations) - 1) for loop in self.runs]
         return tuple(sorted(rows, key=lambda row: row.kept)[:n])
 
-    def why(self, cycle: str) -> str:
-        """Say in plain words what happened to a cycle."""
+    def why(self, cycle: str, *, seed: int | None = None) -> str:
+        """Say in plain words what happened to a cycle, with its first seed unless you name another."""
         loops = [loop for loop in self.runs if loop.cycle == cycle]
         if not loops:
             known = list(dict.fromkeys(loop.cycle for loop in self.runs))
             raise InputError(
                 f"no cycle {cycle!r} was run{did_you_mean(cycle, known)} (there are: {', '.join(known)})"
             )
-        first, last = loops[0].iterations[0], loops[0].iterations[-1]
+        known_seeds = [loop.seed for loop in loops]
+        if seed is not None and seed not in known_seeds:
+            raise InputError(f"cycle {cycle!r} was not run with seed {seed} (seeds: {known_seeds})")
+        loop = loops[0 if seed is None else known_seeds.index(seed)]
+        first, last = loop.iterations[0], loop.iterations[-1]
         a, b = first.measures, last.measures
         band = self.bands.get("levenshtein")
         beside = ""
@@ -240,8 +244,9 @@ class Simulated:
                 f" ({where} what it is without a loop at the same temperature: {band.mean:.3f} "
                 f"[{band.low:.3f}, {band.high:.3f}])"
             )
+        which = f", seed {loop.seed} (one of {len(loops)})" if len(loops) > 1 else ""
         parts = [
-            f"{cycle}: from iteration 0 to {last.iteration} diversity went "
+            f"{cycle}{which}: from iteration 0 to {last.iteration} diversity went "
             f"from {a.levenshtein:.3f} to {b.levenshtein:.3f}{beside}"
         ]
         if a.correct is not None and b.correct is not None:
@@ -249,6 +254,8 @@ class Simulated:
         parts.append(f"different texts from {a.distinct:,} to {b.distinct:,} of {a.n:,}")
         share = last.trained_on.human / max(1, last.trained_on.rows)
         parts.append(f"the last model trained on {last.trained_on.rows:,} rows, {share:.0%} of them human")
+        if loop.ended:
+            parts.append(f"it ended early, {loop.ended}")
         return "; ".join(parts) + "." + self._drifted(last)
 
     def _drifted(self, last: Iteration) -> str:
@@ -386,7 +393,7 @@ def bands(controls: Sequence[Loop], names: Sequence[str] | None = None) -> dict[
 
     The control's iterations share nothing (new data, new model, new samples), so that their spread is the
     spread that chance gives to one iteration. The interval is one for the next value,
-    mean ± t s sqrt(1 + 1/k), cut to the range of a share.
+    mean ± t s sqrt(1 + 1/k), cut to the range of the measure.
     """
     found = {}
     for name in named(controls) if names is None else names:
@@ -398,5 +405,7 @@ def bands(controls: Sequence[Loop], names: Sequence[str] | None = None) -> dict[
         low, high = mean - reach, mean + reach
         if name in SHARES or (name.startswith(("error:", "distinct_")) and name != "distinct_correct"):
             low, high = max(0.0, low), min(1.0, high)
+        elif name in COMPARED:
+            low = max(0.0, low)
         found[name] = Band(mean, low, high, len(values))
     return found

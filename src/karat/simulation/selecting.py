@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from karat.auditing.detector import Detector, fit_detector
-from karat.errors import KaratError
+from karat.errors import BadSetting, KaratError
 from karat.records import Records
 from karat.simulation.base import Batch, Policy, Selection, needed
 
@@ -59,6 +59,11 @@ def chosen(
         rows = [made] + ([write(total - n, 1)] if total > n else [])
         everything = [text for one in rows for text in one.texts()]
         chances = np.asarray([chance for one in rows for chance in one.lineage("logprob")], dtype=np.float64)
+        if np.isnan(chances).any():
+            raise BadSetting(
+                f"cycle 'ordered' needs the log-probabilities of what a model writes, which "
+                f"{int(np.isnan(chances).sum()):,} of {total:,} texts lack; take the trainer gpt or emulator"
+            )
         order = np.argsort(chances if selection.by == "surprise" else -chances, kind="stable")
         best = sorted(order[: round(total * selection.keep)].tolist())
         return Chosen(texts, tuple(everything[i] for i in best), total, len(best))

@@ -368,9 +368,11 @@ def _headline(found: Simulated) -> Headline:
     value = f"{worst.kept:.0%}"
     label = f"of its diversity is left in cycle {worst.cycle} at iteration {worst.iteration}"
     if half.value is not None:
-        value = f"{half.value:.0f} iterations"
+        value = f"{half.value:.1f} iterations"
         label = f"until cycle {worst.cycle} has lost half of its diversity"
-    return Headline(value, label, found.why(worst.cycle), "warning" if worst.outside else "info")
+    return Headline(
+        value, label, found.why(worst.cycle, seed=worst.seed), "warning" if worst.outside else "info"
+    )
 
 
 def _examples(found: Simulated) -> Examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from karat import registry
@@ -25,8 +26,8 @@ class Detected:
 
     def __post_init__(self) -> None:
         check_share("fresh_share", self.fresh_share)
-        if not self.b >= 0 or self.repeats < 1:
-            raise ValueError(f"b={self.b} must not be below 0, and repeats={self.repeats} be at least 1")
+        if not 0 <= self.b < math.inf or self.repeats < 1:
+            raise ValueError(f"b={self.b} must be a number from 0, and repeats={self.repeats} be at least 1")
 
     def policy(self) -> Policy:
         """Return the policy of the other cycle, its rows drawn by a detector."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from karat.simulation.base import Policy, check_share
+from karat.simulation.base import Policy, check_amount, check_share
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,7 @@ class Expanding:
 
     def __post_init__(self) -> None:
         check_share("fresh_share", self.fresh_share)
-        if self.growth <= 0:
-            raise ValueError(f"growth={self.growth} adds nothing; give a number above 0")
+        check_amount("growth", self.growth)
 
     def policy(self) -> Policy:
         """Return the policy: keep everything, add a batch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from karat.simulation.base import Policy
+from karat.simulation.base import Policy, check_amount
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,7 @@ class MadAugmentation:
     pool: bool = False
 
     def __post_init__(self) -> None:
-        if self.size <= 0:
-            raise ValueError(f"size={self.size} adds nothing; give a number above 0")
+        check_amount("size", self.size)
 
     def policy(self) -> Policy:
         """Return the policy: keep the first human data, add synthetic rows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from karat.simulation.base import Policy
+from karat.simulation.base import Policy, check_amount
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,10 @@ class MadFresh:
     size: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.fresh < 0 or self.size < 0 or not self.fresh + self.size > 0:
-            raise ValueError(f"fresh={self.fresh} and size={self.size} must not be below 0, nor both 0")
+        if self.fresh:
+            check_amount("fresh", self.fresh)
+        if self.size or not self.fresh:
+            check_amount("size", self.size)
 
     def policy(self) -> Policy:
         """Return the policy: keep nothing; train on new human and new synthetic rows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from karat.simulation.base import Policy
+from karat.simulation.base import Policy, check_amount
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,7 @@ class MadSynthetic:
     size: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.size <= 0:
-            raise ValueError(f"size={self.size} trains on nothing; give a number above 0")
+        check_amount("size", self.size)
 
     def policy(self) -> Policy:
         """Return the policy: keep nothing, train on new synthetic rows."""
