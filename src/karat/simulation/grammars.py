@@ -1,4 +1,4 @@
-"""What tasks with a grammar share: counted rules, draws from them, real data without end. Knows no task.
+"""What tasks with a grammar and a verifier share: counted rules, draws, real data, verdicts. Knows no task.
 
 A text is a row of choices, each made in a place (for instance: depth 2, right of an `and`). How often each
 choice was made in each place is all that an emulated model knows.
@@ -6,12 +6,19 @@ choice was made in each place is all that an emulated model knows.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar
+
+from karat.errors import InputError
+from karat.simulation.base import Pool, Source, Verdict
+
+if TYPE_CHECKING:
+    from karat.records import Records
 
 Place = Hashable
 Rules = dict[Place, dict[str, float]]
@@ -52,19 +59,45 @@ def grown(grow: Callable[[Draws], str], rules: Rules, n: int, *, seed: int) -> l
     return [grow(draws) for _ in range(n)]
 
 
-class Samples(Protocol):
-    """A task that makes its own real data."""
+class Judging(ABC):
+    """What tasks with a verifier share: where real texts come from, and equal texts judged once."""
 
+    right: ClassVar[str] = "right"  # what a text that is valid and correct is called
+    wrong: ClassVar[str] = "wrong"
+
+    @abstractmethod
     def sample(self, n: int, seed: int = 0) -> list[str]:
-        """Return n real texts."""
-        ...
+        """Return n real texts, all of them correct."""
+
+    @abstractmethod
+    def parse(self, text: str) -> Verdict:
+        """Judge one text."""
+
+    def verify(self, texts: Sequence[str]) -> list[Verdict]:
+        """Judge each text: right, wrong, or the class of its error; equal texts are judged once."""
+        seen = {text: self.parse(text) for text in dict.fromkeys(texts)}
+        return [seen[text] for text in texts]
+
+    def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
+        """Where real texts come from: new ones without end, or the user's own file, all of it correct."""
+        if human is None:
+            return Endless(self, seed)
+        texts = human.texts()
+        for identity, verdict in zip(human.ids, self.verify(texts), strict=True):
+            if not verdict.correct:
+                found = self.wrong if verdict.valid else verdict.kind
+                raise InputError(
+                    f"{human.path}: record {identity} is {found}, not {self.right}; drop it "
+                    "or use --task text"
+                )
+        return Pool(tuple(texts), seed)
 
 
 @dataclass(frozen=True)
 class Endless:
     """Real texts without end: every turn draws new ones."""
 
-    task: Samples
+    task: Judging
     seed: int
 
     @property

@@ -21,12 +21,11 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
-from karat.errors import InputError
-from karat.simulation.base import Pool, Source, Verdict, check_share
-from karat.simulation.grammars import Draws, Endless, Rules, counted, grown
+from karat.simulation.base import Verdict, check_share
+from karat.simulation.grammars import Draws, Judging, Rules, counted, grown
 
 if TYPE_CHECKING:
-    from karat.records import Records
+    pass
 
 OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 NAMES = {"plus": "+", "minus": "-", "times": "*"}
@@ -60,7 +59,7 @@ ERRORS = {
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class Arithmetic(Judging):
     """Calculations with their result, such as `(3 + 4) * 2 = 4`; right or wrong can be checked.
 
     depth_min, depth_max: operations inside each other; 0 is a number alone.
@@ -120,17 +119,6 @@ class Arithmetic:
 
     # --- real data --------------------------------------------------------------------------------
 
-    def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
-        """Where real texts come from: the grammar without end, or the user's own file."""
-        if human is None:
-            return Endless(self, seed)
-        texts = human.texts()
-        for identity, verdict in zip(human.ids, self.verify(texts), strict=True):
-            if not verdict.correct:
-                found = "wrong" if verdict.valid else verdict.kind
-                raise InputError(f"{human.path}: record {identity} is {found}; drop it or use --task text")
-        return Pool(tuple(texts), seed)
-
     def sample(self, n: int, seed: int = 0) -> list[str]:
         """Draw n calculations with their right result."""
         random = Random(f"arithmetic:{seed}")
@@ -161,11 +149,6 @@ class Arithmetic:
     def tokens(self, text: str) -> list[str]:
         """The word tokens of a text; whatever is no token of the grammar is a token all the same."""
         return TOKEN.findall(text)
-
-    def verify(self, texts: Sequence[str]) -> list[Verdict]:
-        """Judge each text: right, wrong, or the class of its error; equal texts are parsed once."""
-        seen = {text: self.parse(text) for text in dict.fromkeys(texts)}
-        return [seen[text] for text in texts]
 
     def parse(self, text: str) -> Verdict:
         """Judge one text with an explicit stack, so that no input can exhaust Python's own."""

@@ -20,15 +20,15 @@ from functools import cache, cached_property
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
-from karat.errors import BadSetting, InputError
+from karat.errors import BadSetting
 from karat.simulation import evaluator
-from karat.simulation.base import Pool, Source, Verdict, check_share
+from karat.simulation.base import Verdict, check_share
 from karat.simulation.derivations import Choose, Options, Weighted, replayed, weighted
 from karat.simulation.evaluator import Evaluator, Limits, Rejected, parsed, tokens_of
-from karat.simulation.grammars import Derivation, Endless, Place, Rules, counted, grown
+from karat.simulation.grammars import Derivation, Judging, Place, Rules, counted, grown
 
 if TYPE_CHECKING:
-    from karat.records import Records
+    pass
 
 INFIX = {"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "//": ast.FloorDiv, "%": ast.Mod}
 PAIRS, LISTS = ("max", "min"), ("sum", "len")
@@ -41,10 +41,12 @@ ERRORS = evaluator.ERRORS
 
 
 @dataclass(frozen=True)
-class Code:
+class Code(Judging):
     """Python expressions with a stated value, such as `max(3, len([1, 2])) == 3`, that are True."""
 
     verifies: ClassVar[bool] = True
+    right: ClassVar[str] = "True"
+    wrong: ClassVar[str] = "false"
 
     depth_max: int = 2
     leaf: float = 0.6  # how often an operand is a digit
@@ -89,18 +91,6 @@ class Code:
         return Limits(self.length_limit, self.depth_limit, self.bits_limit, self.items_limit)
 
     # --- real data --------------------------------------------------------------------------------
-
-    def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
-        """Where real expressions come from: the grammar without end, or the user's own file."""
-        if human is None:
-            return Endless(self, seed)
-        texts = human.texts()
-        for identity, verdict in zip(human.ids, self.verify(texts), strict=True):
-            if not verdict.correct:
-                raise InputError(
-                    f"{human.path}: record {identity} is {verdict.kind}, not True; drop it or use --task text"
-                )
-        return Pool(tuple(texts), seed)
 
     def sample(self, n: int, seed: int = 0) -> list[str]:
         """Draw n expressions that are True; what has no value in the range is drawn again."""
@@ -184,11 +174,6 @@ class Code:
     def tokens(self, text: str) -> list[str]:
         """Return names, numbers and marks; whatever is no token of Python is a token all the same."""
         return tokens_of(text)
-
-    def verify(self, texts: Sequence[str]) -> list[Verdict]:
-        """Judge each text: True, False, or the class of its error; equal texts are parsed once."""
-        seen = {text: self.parse(text) for text in dict.fromkeys(texts)}
-        return [seen[text] for text in texts]
 
     def parse(self, text: str) -> Verdict:
         """Judge one text: it is valid where it has a value, and `true` where that is True itself."""

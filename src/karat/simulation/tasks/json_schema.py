@@ -18,13 +18,12 @@ from functools import cached_property, lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from karat.errors import InputError
-from karat.simulation.base import Pool, Source, Verdict, check_share
-from karat.simulation.grammars import Derivation, Draws, Endless, Rules, counted, grown
+from karat.simulation.base import Verdict, check_share
+from karat.simulation.grammars import Derivation, Draws, Judging, Rules, counted, grown
 from karat.training.causal_codec import join_words
 
 if TYPE_CHECKING:
-    from karat.records import Records
+    pass
 
 STATUS = ("open", "paid", "sent", "lost")
 ITEMS = ("pen", "cup", "lamp", "book", "chair", "rope", "sock", "bell", "coin", "vase", "drum", "kite")
@@ -75,7 +74,7 @@ class _Refused(ValueError):
 
 
 @dataclass(frozen=True)
-class JsonSchema:
+class JsonSchema(Judging):
     """Orders as JSON documents: shape, types and ranges make them valid, rules between fields correct.
 
     ids: orders are numbered from 1 to this number.
@@ -137,17 +136,6 @@ class JsonSchema:
 
     # --- real data --------------------------------------------------------------------------------
 
-    def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
-        """Where real documents come from: new ones without end, or the user's own file."""
-        if human is None:
-            return Endless(self, seed)
-        texts = human.texts()
-        for identity, verdict in zip(human.ids, self.verify(texts), strict=True):
-            if not verdict.correct:
-                found = "wrong" if verdict.valid else verdict.kind
-                raise InputError(f"{human.path}: record {identity} is {found}; drop it or use --task text")
-        return Pool(tuple(texts), seed)
-
     def sample(self, n: int, seed: int = 0) -> list[str]:
         """Draw n documents that are valid and correct."""
         random = Random(f"json_schema:{seed}")
@@ -177,11 +165,6 @@ class JsonSchema:
     def joined(self, tokens: Sequence[str]) -> str:
         """Return tokens as a text with the same tokens."""
         return join_words(tokens)
-
-    def verify(self, texts: Sequence[str]) -> list[Verdict]:
-        """Judge each text: right, wrong, or the class of its error; equal texts are parsed once."""
-        seen = {text: self.parse(text) for text in dict.fromkeys(texts)}
-        return [seen[text] for text in texts]
 
     def parse(self, text: str) -> Verdict:
         """Judge one text; length and depth are checked before the JSON reader sees it."""

@@ -17,12 +17,12 @@ from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
-from karat.errors import BadSetting, InputError
-from karat.simulation.base import Pool, Source, Verdict
-from karat.simulation.grammars import Draws, Endless, Rules, counted, grown
+from karat.errors import BadSetting
+from karat.simulation.base import Verdict
+from karat.simulation.grammars import Draws, Judging, Rules, counted, grown
 
 if TYPE_CHECKING:
-    from karat.records import Records
+    pass
 
 BINARY = {"and": 0b1000, "or": 0b1110, "xor": 0b0110, "implies": 0b1011}
 """Truth tables: bit (2 * left + right) is the value of `left OP right`."""
@@ -56,10 +56,12 @@ ERRORS = {
 
 
 @dataclass(frozen=True)
-class Logic:
+class Logic(Judging):
     """Fully parenthesised Boolean expressions whose value is True (Briesch et al. 2023, GenLogicExpr)."""
 
     verifies: ClassVar[bool] = True
+    right: ClassVar[str] = "True"
+    wrong: ClassVar[str] = "false"
 
     depth_min: int = 1
     # The defaults are what the smallest trainer learns in seconds; the paper's are
@@ -108,19 +110,6 @@ class Logic:
 
     # --- real data --------------------------------------------------------------------------------
 
-    def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
-        """Where real expressions come from: the grammar without end, or the user's own file."""
-        if human is None:
-            return Endless(self, seed)
-        texts = human.texts()
-        for identity, text in zip(human.ids, texts, strict=True):
-            verdict = self.parse(text)
-            if verdict.correct is not True:
-                raise InputError(
-                    f"{human.path}: record {identity} is {verdict.kind}, not True; drop it or use --task text"
-                )
-        return Pool(tuple(texts), seed)
-
     def sample(self, n: int, seed: int = 0) -> list[str]:
         """Draw n expressions whose value is True (expressions that are False are drawn again)."""
         random = Random(f"logic:{seed}")
@@ -153,11 +142,6 @@ class Logic:
     def tokens(self, text: str) -> list[str]:
         """The word tokens of a text; whatever is no token of the grammar is a token all the same."""
         return TOKEN.findall(text)
-
-    def verify(self, texts: Sequence[str]) -> list[Verdict]:
-        """Judge each text: True, False, or the class of its error; equal texts are parsed once."""
-        seen = {text: self.parse(text) for text in dict.fromkeys(texts)}
-        return [seen[text] for text in texts]
 
     def parse(self, text: str) -> Verdict:
         """Judge one text with an explicit stack, so that no input can exhaust Python's own."""

@@ -23,14 +23,14 @@ from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
-from karat.errors import BadSetting, InputError
-from karat.simulation.base import Pool, Source, Verdict, check_share
+from karat.errors import BadSetting
+from karat.simulation.base import Verdict, check_share
 from karat.simulation.database import FUNCTIONS, TABLES, WORDS, Limits, answered
 from karat.simulation.derivations import Choose, Options, Weighted, replayed
-from karat.simulation.grammars import Derivation, Endless, Place, Rules, counted, grown
+from karat.simulation.grammars import Derivation, Judging, Place, Rules, counted, grown
 
 if TYPE_CHECKING:
-    from karat.records import Records
+    pass
 
 JOINS = {"books+authors": "books JOIN authors USING (author)", "sales+books": "sales JOIN books USING (book)"}
 SPELLED = {**{table: table for table in TABLES}, **JOINS}
@@ -59,10 +59,12 @@ ERRORS = {
 
 
 @dataclass(frozen=True)
-class Sql:
+class Sql(Judging):
     """SELECT statements over three small tables that return at least one row and no NULL."""
 
     verifies: ClassVar[bool] = True
+    right: ClassVar[str] = "a query that finds something"
+    wrong: ClassVar[str] = "false"
 
     # The defaults are what the smallest trainer learns in seconds.
     joins: float = 0.2
@@ -96,19 +98,6 @@ class Sql:
             raise ValueError(f"length_limit={self.length_limit} must lie between 1 and 500 tokens")
 
     # --- real data --------------------------------------------------------------------------------
-
-    def source(self, human: Records | None = None, *, seed: int = 0) -> Source:
-        """Where real queries come from: the grammar without end, or the user's own file."""
-        if human is None:
-            return Endless(self, seed)
-        texts = human.texts()
-        for identity, verdict in zip(human.ids, self.verify(texts), strict=True):
-            if not verdict.correct:
-                raise InputError(
-                    f"{human.path}: record {identity} is {verdict.kind}, not a query that finds something; "
-                    "drop it or use --task text"
-                )
-        return Pool(tuple(texts), seed)
 
     def sample(self, n: int, seed: int = 0) -> list[str]:
         """Draw n queries that find something; those that do not are drawn again, which shifts the shares."""
@@ -235,11 +224,6 @@ class Sql:
             f"'{token[1:-1].strip()}'" if len(token) > 1 and token[0] == "'" else re.sub(r"\s", "", token)
             for token in TOKEN.findall(text)
         ]
-
-    def verify(self, texts: Sequence[str]) -> list[Verdict]:
-        """Judge each text: `true`, `false`, or the class of its error; equal texts are run once."""
-        seen = {text: self.parse(text) for text in dict.fromkeys(texts)}
-        return [seen[text] for text in texts]
 
     def parse(self, text: str) -> Verdict:
         """Judge one text: valid where SQLite runs it, `true` where it finds rows without NULL in a table."""
