@@ -404,7 +404,7 @@ def _reach(one: Watched) -> float:
     from karat.auditing.statistics import t_quantile
 
     n = one.baseline_values
-    return t_quantile(0.975, n - 1) * one.spread * (1 + 1 / n) ** 0.5
+    return float(t_quantile(0.975, n - 1) * one.spread * (1 + 1 / n) ** 0.5)
 
 
 def _steps(number: int) -> str:
