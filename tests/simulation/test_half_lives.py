@@ -86,3 +86,13 @@ def test_the_interval_holds_the_median_of_all_seeds(seeds: int, horizon: int) ->
 def test_a_loop_that_is_flat_from_the_start_has_no_half_life() -> None:
     """Diversity zero in the first iteration halves at once; it must not break the logarithm."""
     assert 0.5 == over_seeds([reached([0.0, 0.0], [0.0, 0.0], [0.0, 0.0])] * 2).value
+
+
+def test_one_early_seed_of_many_does_not_push_the_bound_too_far() -> None:
+    """Ten seeds that nearly agree, one of which has halved by the end: the bound stays below the median."""
+    generator, above, studies = np.random.default_rng(3), 0, 100
+    for _ in range(studies):
+        times = 10.0 * np.exp(generator.normal(0, 0.05, 10))
+        found = over_seeds([decay(time, 9, generator) for time in times])
+        above += (found.interval[0] or 0.0) > 10.0
+    assert above <= 5

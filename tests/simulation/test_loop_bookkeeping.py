@@ -194,6 +194,10 @@ def test_words_name_the_seed_they_speak_of() -> None:
         ({"temperature": math.inf}, "temperature is inf"),
         ({"temperature": math.nan}, "temperature is nan"),
         ({"cycles": "ordered", "trainer": Counter()}, "log-probabilities"),
+        ({"n": 50.5}, "n is 50.5"),
+        ({"iterations": 1.5}, "iterations is 1.5"),
+        ({"seeds": (0.5,)}, "seeds is 0.5"),
+        ({"seeds": "01"}, "seeds is '0'"),
     ],
 )
 def test_settings_that_are_no_numbers_are_named(settings, says) -> None:
@@ -216,3 +220,52 @@ def test_half_a_surrogate_pair_can_be_kept(tmp_path) -> None:
     one, two = (simulate(human, trainer=Numbered(), **settings) for _ in range(2))
     assert one.samples.texts() == two.samples.texts()
     json.dumps(one.to_json())
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A trainer whose models write something else than was asked for."""
+
+    writes: ClassVar[bool] = True
+    texts: tuple[str, ...] | None = None
+    share: float = 1.0
+
+    def fit(self, records, *, seed=0, validation=None, progress=None):
+        """Make a model; without texts it cannot write."""
+        if self.texts is None:
+            return SimpleNamespace()
+
+        def generate(n, temperature, seed):
+            rows = [{"text": self.texts[i % len(self.texts)]} for i in range(int(n * self.share))]
+            return from_rows(rows, datatype="text")
+
+        return SimpleNamespace(generate=generate)
+
+
+def odd(trainer):
+    """A loop with such a trainer."""
+    return simulate(task=TASK, n=50, iterations=3, trainer=trainer)
+
+
+def test_trainers_that_do_not_keep_the_contract_are_named() -> None:
+    """A model that cannot write, and one that writes half of what was asked for."""
+    with pytest.raises(BadSetting, match="trainer 'odd': its models have no generate"):
+        odd(Odd())
+    with pytest.raises(BadSetting, match="wrote 25 of 50 texts"):
+        odd(Odd(("True",), 0.5))
+
+
+def test_a_first_model_that_writes_one_text_has_no_half_life() -> None:
+    """There is no diversity to lose, so that nothing is said of how soon it is lost."""
+    found = odd(Odd(("True",)))
+    assert found.half_life["full"].value is None
+    assert "no diversity to lose" in found.half_life["full"].note
+    assert "weak_model" in {warning.code for warning in found.warnings}
+    assert "half" not in found.__report__()[0].blocks[0].label
+
+
+def test_what_equals_the_control_is_not_below_it() -> None:
+    """Where nothing ever changes the band has no width, and rounding must not fall out of it."""
+    found = odd(Odd(("True", "(not True)", "False")))
+    assert "not below" in found.why("full")
+    assert [False] == [row.outside for row in found.at(3)]

@@ -19,6 +19,7 @@ from typing import Any
 
 from karat import records as karat_records
 from karat import registry
+from karat.errors import BadSetting
 from karat.records import Records
 from karat.simulation.audited import Measured, apart, audited
 from karat.simulation.base import Batch, Policy, Source, Task, Verdict, advance, as_rows, human_batch, needed
@@ -195,6 +196,11 @@ class Chain:
             more["cache"] = half_done
         parts = ("train", label, job.seed, t, *((number,) if number else ()))
         model = trainer.fit(data, seed=derived(*parts), **more)
+        if not hasattr(model, "generate"):
+            raise BadSetting(
+                f"{_trainer_of(self.shared, number)}: its models have no generate(n, temperature=, seed=); "
+                "take gpt or emulator"
+            )
         if half_done is not None:
             half_done.unlink(missing_ok=True)
         return model
@@ -215,6 +221,11 @@ class Chain:
                     *((again,) if again else ()),
                 )
                 made: Records = model.generate(n, temperature=job.temperature, seed=derived(*parts))
+                if len(made) != n:
+                    raise BadSetting(
+                        f"{_trainer_of(self.shared, number)}: its model wrote {len(made):,} of {n:,} texts; "
+                        "generate(n, temperature=, seed=) must write n"
+                    )
                 return made
 
             found.append(
@@ -310,6 +321,10 @@ class Chain:
         if folder is None or not folder.exists() or not hasattr(trainer, "load"):
             return None
         return trainer.load(folder)
+
+
+def _trainer_of(shared: Shared, number: int) -> str:
+    return f"trainer {registry.name_of(shared.trainers[number % len(shared.trainers)])!r}"
 
 
 def share_of(n: int, models: int, number: int) -> int:

@@ -141,10 +141,9 @@ def _profile(seeds: Sequence[Reached], floor: float) -> tuple[float, float | Non
     ends = np.array([math.log(max(1, seed.last)) for seed in seeds if seed.at is None])
     farthest = float(ends.max()) + math.log(_FARTHEST)
     mu: Floats = np.linspace(float(known.min()) - 2.0, farthest, 1000)
-    if len(known) > 1:
-        sigma: Floats = np.geomspace(max(floor, LEAST_SPREAD), 3.0, 80)
-    else:
-        sigma = np.array([max(floor, ASSUMED_SPREAD)])
+    # One that has halved tells nothing of the spread, which may be as small as it ever is, or as assumed.
+    least, most = max(floor, LEAST_SPREAD), 3.0 if len(known) > 1 else max(floor, ASSUMED_SPREAD)
+    sigma: Floats = np.geomspace(least, most, 80)
     squares = float(known.var()) + (float(known.mean()) - mu[:, None]) ** 2
     likelihood = -len(known) * (np.log(sigma) + squares / sigma**2 / 2)
     for end, times in zip(*np.unique(ends, return_counts=True)):
@@ -162,7 +161,7 @@ def half_life_words(half: HalfLife) -> str:
     """Say a half-life in a few words."""
     if half.value is None:
         low = half.interval[0]
-        return f"not reached; more than {low:.1f} iterations" if low is not None else "not reached"
+        return f"not reached; more than {low:.1f} iterations" if low is not None else "none"
     low, high = half.interval
     end = "?" if high is None else f"{high:.1f}"
     return f"{half.value:.1f} iterations [{low:.1f}, {end}]"

@@ -171,6 +171,10 @@ class Band:
     high: float
     n: int
 
+    def above(self, value: float) -> bool:
+        """Whether the band lies above a value, by more than numbers are rounded."""
+        return value < self.low - 1e-9
+
 
 @dataclass(frozen=True)
 class Row:
@@ -239,7 +243,7 @@ class Simulated:
         band = self.bands.get("levenshtein")
         beside = ""
         if band and last.iteration > 0:
-            where = "below" if b.levenshtein < band.low else "not below"
+            where = "below" if band.above(b.levenshtein) else "not below"
             beside = (
                 f" ({where} what it is without a loop at the same temperature: {band.mean:.3f} "
                 f"[{band.low:.3f}, {band.high:.3f}])"
@@ -301,7 +305,7 @@ class Simulated:
             kept=m.levenshtein / first.levenshtein if first.levenshtein else 0.0,
             correct=m.correct,
             distinct=m.distinct,
-            outside=None if band is None or found.iteration == 0 else m.levenshtein < band.low,
+            outside=None if band is None or found.iteration == 0 else band.above(m.levenshtein),
         )
 
     # --- forms ------------------------------------------------------------------------------------
@@ -366,7 +370,13 @@ class Simulated:
 
 
 def half_life(loops: Sequence[Loop]) -> HalfLife:
-    """Return the half-life of diversity over the seeds of one cycle, relative to the first model's texts."""
+    """Return the half-life of diversity over the seeds of one cycle, relative to the first model's texts.
+
+    What the first model has lost already against human data is not in it: see its diversity beside theirs.
+    """
+    if not all(loop.iterations[0].measures.levenshtein for loop in loops):
+        note = "the first model writes one and the same text, so that there is no diversity to lose"
+        return HalfLife(None, (None, None), note)
     return over_seeds(
         [
             reached(

@@ -367,7 +367,9 @@ def _headline(found: Simulated) -> Headline:
     half = found.half_life[worst.cycle]
     value = f"{worst.kept:.0%}"
     label = f"of its diversity is left in cycle {worst.cycle} at iteration {worst.iteration}"
-    if half.value is not None:
+    if not next(loop for loop in found.runs if loop.cycle == worst.cycle).iterations[0].measures.levenshtein:
+        value, label = "none", f"of the texts of cycle {worst.cycle} differ, from the first model on"
+    elif half.value is not None:
         value = f"{half.value:.1f} iterations"
         label = f"until cycle {worst.cycle} has lost half of its diversity"
     return Headline(

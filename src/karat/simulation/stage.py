@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 from karat import records as karat_records
@@ -71,7 +72,7 @@ def simulate(
     """
     if isinstance(seeds, int):
         raise BadSetting(f"seeds is {seeds}, but must be a sequence of numbers, for instance (0, 1, 2)")
-    seeds = tuple(seed + number for number in seeds)
+    seeds = tuple(seed + number if isinstance(number, Integral) else number for number in seeds)
     _check(iterations, seeds, fresh_share, temperature, n)
     made = registry.make("tasks", task)
     makers = trainers_of(trainer, made)
@@ -154,6 +155,10 @@ def trainers_of(trainer: Any, task: Task) -> tuple[Any, ...]:
 
 
 def _check(iterations: int, seeds: Sequence[int], fresh_share: float, temperature: float, n: int) -> None:
+    for name, numbers in {"iterations": (iterations,), "n": (n,), "seeds": seeds}.items():
+        for number in numbers:
+            if not isinstance(number, Integral):
+                raise BadSetting(f"{name} is {number!r}, but must be a whole number")
     if iterations < 1:
         raise BadSetting(f"iterations is {iterations}, but a loop needs at least 1")
     if not seeds or len(set(seeds)) < len(seeds):
@@ -238,7 +243,7 @@ def gate(runs: Iterable[Loop]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _gate(runs: Iterable[Loop]) -> list[Warned]:
+def _gate(runs: Sequence[Loop]) -> list[Warned]:
     return [
         Warned(
             "weak_model",
@@ -248,6 +253,14 @@ def _gate(runs: Iterable[Loop]) -> list[Warned]:
         )
         for seed, told in gate(runs).items()
         if not told["passed"]
+    ] + [
+        Warned(
+            "weak_model",
+            f"cycle {loop.cycle}, seed {loop.seed}: the first model writes one and the same text, so that "
+            "there is no diversity to lose; train it longer, raise the temperature, or give other texts",
+        )
+        for loop in runs
+        if not loop.iterations[0].measures.levenshtein
     ]
 
 
@@ -261,6 +274,8 @@ def _starved(runs: Iterable[Loop], policies: dict[str, Policy], n: int) -> list[
         rows = loop.iterations if loop.ended.startswith("starved") else loop.iterations[:-1]
         taken = [(row.iteration, round((row.accepted or 0.0) * row.written), row.written) for row in rows]
         short = [one for one in taken if one[1] < wanted]
+        if loop.ended.startswith("starved") and policy.selection.by != "verifier":
+            found.append(Warned("starved", f"cycle {loop.cycle}, seed {loop.seed}: it ended, {loop.ended}"))
         if policy.selection.by == "verifier" and short:
             t, took, written = min(short, key=lambda one: one[1])
             ended = f"; it ended, {loop.ended}" if loop.ended.startswith("starved") else ""
