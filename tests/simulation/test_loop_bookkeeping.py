@@ -194,6 +194,9 @@ def test_words_name_the_seed_they_speak_of() -> None:
         ({"temperature": math.inf}, "temperature is inf"),
         ({"temperature": math.nan}, "temperature is nan"),
         ({"cycles": "ordered", "trainer": Counter()}, "log-probabilities"),
+        ({"trainer": SimpleNamespace(writes=True)}, "not an object of a dataclass"),
+        ({"trainer": Counter}, "not an object of a dataclass"),
+        ({"task": object()}, "not an object of a dataclass"),
         ({"n": 50.5}, "n is 50.5"),
         ({"iterations": 1.5}, "iterations is 1.5"),
         ({"seeds": (0.5,)}, "seeds is 0.5"),
@@ -269,3 +272,19 @@ def test_what_equals_the_control_is_not_below_it() -> None:
     found = odd(Odd(("True", "(not True)", "False")))
     assert "not below" in found.why("full")
     assert [False] == [row.outside for row in found.at(3)]
+
+
+class Elsewhere:
+    """Holds a trainer whose name is taken."""
+
+    @dataclass(frozen=True)
+    class Numbered(Numbered):
+        """The same settings, other texts."""
+
+
+def test_a_trainer_of_the_same_name_does_not_meet_old_files(tmp_path) -> None:
+    """The journal tells classes apart by where they stand, not by name and settings alone."""
+    settings = {"task": "text:audit=", "n": 20, "iterations": 2, "journal": tmp_path, "control": False}
+    for trainer in (Numbered(), Elsewhere.Numbered()):
+        simulate(HUMAN, trainer=trainer, **settings)
+        assert 3 == len(trainer.seen)

@@ -55,8 +55,14 @@ class Shared:
     def key(self) -> str:
         """Return what the results depend on, as text."""
         human = "" if self.human is None else self.human.fingerprint
-        trainers = "+".join(registry.signature(one) for one in self.trainers)
-        return "|".join((__version__, registry.signature(self.task), trainers, str(self.continued), human))
+        trainers = "+".join(map(_signed, self.trainers))
+        return "|".join((__version__, _signed(self.task), trainers, str(self.continued), human))
+
+
+def _signed(part: Any) -> str:
+    """Return a part's settings and where its class stands: the user's own may bear a name that is taken."""
+    module = type(part).__module__.replace("__mp_main__", "__main__")  # the same one in a worker process
+    return f"{module}.{type(part).__qualname__}|{registry.signature(part)}"
 
 
 @dataclass(frozen=True)

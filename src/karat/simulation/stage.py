@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -74,7 +74,7 @@ def simulate(
         raise BadSetting(f"seeds is {seeds}, but must be a sequence of numbers, for instance (0, 1, 2)")
     seeds = tuple(seed + number if isinstance(number, Integral) else number for number in seeds)
     _check(iterations, seeds, fresh_share, temperature, n)
-    made = registry.make("tasks", task)
+    made = made_of("tasks", task)
     makers = trainers_of(trainer, made)
     policies = policies_of(cycles, fresh_share)
     for label, policy in policies.items():
@@ -136,13 +136,24 @@ def ceiling(task: Task, real: Sequence[str], held: Sequence[str], seed: int) -> 
     return audited(other, held, metrics=audits(task), seed=seed, learned_from=seen)
 
 
+def made_of(shelf: str, spec: Any) -> Any:
+    """Return a part, or the user's own object, whose settings must be known. Raises BadSetting."""
+    part = registry.make(shelf, spec)
+    if not is_dataclass(part) or isinstance(part, type):
+        raise BadSetting(
+            f"{shelf[:-1]} {spec!r} is not an object of a dataclass, whose fields are settings; make one, "
+            f"or name a part (see: karat list {shelf})"
+        )
+    return part
+
+
 def trainers_of(trainer: Any, task: Task) -> tuple[Any, ...]:
     """Return the trainers that a spec (or several) names, bound to the task where they must know it."""
     several = trainer if isinstance(trainer, list | tuple) else [trainer]
     specs = [piece for one in several for piece in (one.split() if isinstance(one, str) else [one])]
     makers = []
     for spec in specs:
-        maker = registry.make("trainers", spec)
+        maker = made_of("trainers", spec)
         if not getattr(maker, "writes", False):
             raise BadSetting(
                 f"trainer {registry.name_of(maker)!r} makes models that cannot write records; "
@@ -177,7 +188,7 @@ def policies_of(cycles: Sequence[Any], fresh_share: float) -> dict[str, Policy]:
     flat = [piece for spec in specs for piece in (spec.split() if isinstance(spec, str) else [spec])]
     found: dict[str, Policy] = {}
     for spec in flat:
-        cycle = registry.make("cycles", spec)
+        cycle = made_of("cycles", spec)
         label = spec if isinstance(spec, str) else registry.spec_of(cycle)
         if label in found or label in (CONTROL, FIRST):
             raise BadSetting(f"cycle {label!r} is given twice; give each once, or with other settings")
