@@ -24,13 +24,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import karat
 from karat import registry
-from karat.simulation.curves import fit_curves
-from karat.simulation.result import Loop, Simulated, half_life_words
+from karat.simulation.half_lives import half_life_words
+from karat.simulation.result import Loop, Simulated, half_life
 
 ORDER = ("full", "incremental", "balanced", "expanding")
 PARTS: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
@@ -68,20 +69,27 @@ def show(found: Simulated, iterations: int) -> None:
             print(f"    {cycle:<30}" + "   ".join(cells))
     for cycle in cycles:
         loops = [loop for loop in found.runs if loop.cycle == cycle]
-        print(f"  half-life of {cycle}: {half_life_words(found.half_life[cycle])}; {level(loops)}")
+        said = karat.forecast(found, cycle=cycle)
+        settles = "" if said.plateau is None else f"; settles at {said.plateau:.0%}"
+        compared = "" if said.comparison is None else f"; {said.comparison.words}"
+        print(f"  half-life of {cycle}: {half_life_words(found.half_life[cycle])}{settles}{compared}")
 
 
-def level(loops: Sequence[Loop]) -> str:
-    """Say whether the mean curve levels off or goes on to fall, by the small-sample AIC of both fits."""
-    length = min(len(loop.iterations) for loop in loops)
-    curve = [mean(loops, "levenshtein", at)[0] for at in range(length)]
-    fits = {fit.name: fit for fit in fit_curves(curve)}
-    if "plateau" not in fits:
-        return "too short for a comparison of curves"
-    plateau = fits["plateau"]
-    other = min((fit for name, fit in fits.items() if name != "plateau"), key=lambda fit: fit.aicc)
-    where = "" if plateau.plateau is None else f" at {plateau.plateau:.0%} of the first iteration"
-    return f"plateau{where}: AICc {plateau.aicc:.1f}, {other.name} to zero: {other.aicc:.1f}"
+def foresee(found: Simulated, cycles: Sequence[str], seen: int) -> None:
+    """Forecast from the first iterations, and set what came beside it."""
+    print(f"  forecast from iterations 0 to {seen}, and what came")
+    for cycle in cycles:
+        loops = [loop for loop in found.runs if loop.cycle == cycle]
+        for several in (loops, *([loop] for loop in loops)):
+            short = [replace(loop, iterations=loop.iterations[: seen + 1], ended="") for loop in several]
+            begun = replace(found, runs=tuple(short), half_life={cycle: half_life(short)})
+            said = karat.forecast(begun, cycle=cycle)
+            came = half_life(several)
+            low, high = said.interval
+            value = "none named" if said.half_life is None else f"{said.half_life:.1f}"
+            ends = f"[{low or 0:.1f}, {'...' if high is None else f'{high:.1f}'}]"
+            who = "all seeds" if len(several) > 1 or len(loops) == 1 else f"seed {several[0].seed}"
+            print(f"    {cycle:<24} {who:<10} half-life {value} {ends}, came {half_life_words(came)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -119,6 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             journal=cache,
         )
         show(found, given.iterations)
+        if temperature < 1:
+            foresee(found, [cycle for cycle in ("full", "incremental") if cycle in cycles], 4)
         print(f"  {time.perf_counter() - began:,.0f} s", flush=True)
         told[f"temperature={temperature:g}"] = found.to_json()
         if given.json is not None:
