@@ -271,8 +271,10 @@ def test_a_simulation_and_its_folder_give_the_same_answer_and_the_answer_is_kept
     assert "distinct" == monitor(found, value="distinct").metric
     with pytest.raises(InputError, match="no measure 'distint'"):
         monitor(found, value="distint")
+    assert expected == monitor(tmp_path), "a folder with result.json is what --out left"
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no simulation"):
-        monitor(tmp_path)
+        monitor(tmp_path / "empty")
     kept = run.step(monitor, str(step))
     assert kept == expected == read_result(run.home(monitor, str(step)))
 
@@ -388,3 +390,11 @@ def test_every_setting_is_a_flag_with_help() -> None:
     assert set(names) == set(helps)
     kinds = {name: cli_flags.cli_type(kind) for name, kind in cli_flags.hints(monitor).items()}
     assert ((float, True), (str, True), (int, False)) == (kinds["baseline"], kinds["by"], kinds["first"])
+
+
+def test_what_another_command_said_holds_no_stream(tmp_path) -> None:
+    """JSON that is sound but has no numbers by step is not called broken."""
+    path = tmp_path / "audit.json"
+    path.write_text(json.dumps({"command": "audit", "scores": [{"metric": "mmd"}], "a": {"b": 1}}, indent=2))
+    with pytest.raises(InputError, match=r"holds no streams \(it has: command, scores, a\)"):
+        monitor(str(path))

@@ -177,7 +177,8 @@ class Selection:
         share `keep` that the model itself finds likeliest or unlikeliest a token; `detector` draws rows of
         the whole pool with weight (1 - p_ai)^strength, each at most `repeats` times (Drayson et al. 2025).
     false_positives, false_negatives: share of wrong texts that the verifier lets through, and of correct
-        ones that it refuses; a text is judged alike each time it comes.
+        ones that it refuses; a text is judged alike each time it comes. So the shares are met among different
+        texts; in a loop, where what has passed comes again, fewer texts are refused.
     """
 
     by: Literal["none", "verifier", "confidence", "surprise", "detector"] = "none"

@@ -188,7 +188,7 @@ def _real(found: Simulated, name: str) -> float | None:
 
 def _histogram(found: Simulated, name: str, title: str, unit: str) -> Chart:
     """Return how many texts fall into each bin: human data, the first model's texts, and the last ones'."""
-    last, grouped = _length(found) - 1, by_cycle(found.runs)
+    grouped = by_cycle(found.runs)
     worst = list(dict.fromkeys(row.cycle for row in found.worst(len(found.runs))))[:SHOWN_CYCLES]
     series: dict[str, Counter[str]] = {REAL: Counter(getattr(found.real, name))}
     first: Counter[str] = Counter()
@@ -200,7 +200,8 @@ def _histogram(found: Simulated, name: str, title: str, unit: str) -> Chart:
         held: Counter[str] = Counter()
         for loop in grouped[cycle]:
             held.update(getattr(loop.iterations[-1].measures, name))
-        series[f"{cycle}, iteration {last}"] = held
+        end = max(len(loop.iterations) for loop in grouped[cycle]) - 1  # it may have ended early
+        series[f"{cycle}, iteration {end}"] = held
     bins = sorted({one for held in series.values() for one in held}, key=lambda one: int(one.split("-")[0]))
     rows = tuple(
         {"bin": one, "share": held[one] / max(1, held.total()), "which": label}

@@ -59,7 +59,8 @@ def open_streams(source: Any, value: str, late: str, by: Sequence[str]) -> Found
 
 
 def _read(path: Path, name: str) -> Any:
-    if path.is_dir() and (path / "result.json").exists() and not (path / "steps").exists():
+    kept = any((path / one).exists() for one in ("steps", "manifest.json"))  # a run, or one of its steps
+    if path.is_dir() and (path / "result.json").exists() and not kept:
         path = path / "result.json"  # what --out left
     elif path.is_dir():
         return _folder(path)
@@ -72,6 +73,13 @@ def _read(path: Path, name: str) -> Any:
             return found
         if isinstance(found, list):
             return found
+        if isinstance(found, Mapping) and any(
+            isinstance(one, Mapping) or _several(one) for one in found.values()
+        ):
+            raise InputError(
+                f"{name}: holds no streams (it has: {', '.join(map(str, list(found)[:6]))}); name what "
+                "`karat simulate` left, rows, or an object of names with lists of numbers"
+            )
     from karat.formats import read_rows
 
     return [row for _, row in read_rows(name)]
