@@ -109,9 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     executor = registry.make("executors", f"local:workers={given.workers}") if given.workers > 1 else None
     wanted: dict[float, list[str]] = {}
     for part in given.parts:
-        for temperature, cycles in PARTS[part]:
+        for temperature, several in PARTS[part]:
             known = wanted.setdefault(temperature, [])
-            known += [cycle for cycle in cycles if cycle not in known]
+            known += [cycle for cycle in several if cycle not in known]
     told: dict[str, Any] = {}
     for temperature, cycles in wanted.items():
         began = time.perf_counter()

@@ -192,12 +192,13 @@ def _table(swept: Swept) -> Table:
                 "change": cell.correct_change.value,
                 "change_interval": _ends(cell.correct_change),
             }
-        if cell.real_loss_change is not None:
+        if cell.real_loss_change is not None and not verified:
             row["loss"] = cell.real_loss_change.value
         rows.append(row)
-    columns = [
-        Column("cycle", "cycle"),
-        Column("n", "n", "number"),
+    columns = [Column("cycle", "cycle"), Column("n", "n", "number")]
+    # What is the same in all cells stands in the caption of the charts; a terminal is narrow.
+    columns = [c for c in columns if len({row[c.key] for row in rows}) > 1]
+    columns += [
         Column("temperature", "temperature", "number"),
         Column("fresh", "fresh", "percent"),
         Column("phase", "collapses", help="? marks cells that are not certain"),
@@ -216,9 +217,9 @@ def _table(swept: Swept) -> Table:
         columns.append(
             Column("loss", "loss on human texts", "number", "nats a character above the control's")
         )
-    columns += [Column("half_life", "half-life"), Column("gate", "first model")]
+    columns += [Column("half_life", "half-life", help="iterations"), Column("gate", "first model")]
     return Table(tuple(columns), tuple(rows), title="All cells", note=caption(swept))
 
 
 def _ends(figure: Spread) -> list[float] | None:
-    return None if figure.interval is None else list(figure.interval)
+    return None if figure.interval is None else [round(end, 3) for end in figure.interval]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from karat.auditing.statistics import t_quantile
 from karat.blocks import SURE
-from karat.simulation.result import HalfLife, Iteration, Loop, half_life, half_life_words
+from karat.simulation.result import HalfLife, Iteration, Loop, half_life
 
 Phase = Literal["neither", "diversity", "correctness", "both"]
 PHASES: tuple[Phase, ...] = ("diversity", "both", "correctness", "neither")
@@ -307,5 +307,8 @@ def _phase(lines: Lines, kept: Spread, change: Spread | None) -> tuple[Phase, bo
 
 
 def half_life_of(cell: Cell) -> str:
-    """Say the half-life of a cell in a few words."""
-    return half_life_words(cell.half_life)
+    """Say the half-life of a cell in iterations, as briefly as a table wants it."""
+    value, (low, high) = cell.half_life.value, cell.half_life.interval
+    if value is None:
+        return "none" if low is None else f"> {low:.1f}"
+    return f"{value:.1f} [{low or 0:.1f}, {'?' if high is None else f'{high:.1f}'}]"
