@@ -398,3 +398,11 @@ def test_what_another_command_said_holds_no_stream(tmp_path) -> None:
     path.write_text(json.dumps({"command": "audit", "scores": [{"metric": "mmd"}], "a": {"b": 1}}, indent=2))
     with pytest.raises(InputError, match=r"holds no streams \(it has: command, scores, a\)"):
         monitor(str(path))
+
+
+@pytest.mark.parametrize("setting", ["arl", "allowance"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_limits_that_are_no_numbers_are_named(setting: str, value: float) -> None:
+    """They are refused, before the limits are simulated."""
+    with pytest.raises(BadSetting, match=f"{setting}"):
+        monitor([1.0, 2.0, 3.0, 4.0] * 5, **{setting: value})

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from karat.errors import NotEnoughData
+from karat.errors import BadSetting, NotEnoughData
 
 if TYPE_CHECKING:
     from karat.records import Records
@@ -232,6 +233,14 @@ def check_share(name: str, value: float) -> None:
     """Raise ValueError unless a setting is a share."""
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}={value} is not a share; give a number from 0 to 1")
+
+
+def check_whole(**settings: Any) -> None:
+    """Raise BadSetting unless each setting is a whole number, or a sequence of such."""
+    for name, given in settings.items():
+        for number in given if isinstance(given, Sequence) else (given,):
+            if not isinstance(number, Integral):
+                raise BadSetting(f"{name} is {number!r}, but must be a whole number")
 
 
 def check_amount(name: str, value: float) -> None:

@@ -154,7 +154,7 @@ def _check(
         raise BadSetting(
             f"tiers={tuple(tiers)} and line={line} must be above 0, such as 0.1 for ten per cent"
         )
-    if not 0 < false_alarms < 1 or (arl and arl <= 2):
+    if not 0 < false_alarms < 1 or (arl and not 2 < arl < np.inf):
         raise BadSetting(
             f"false_alarms={false_alarms} must lie between 0 and 1, and arl={arl:g} above 2 steps"
         )
@@ -162,9 +162,9 @@ def _check(
         raise BadSetting(
             f"horizon={horizon} must not be negative, and first={first} be 0 or at least {LEAST}"
         )
-    if not allowance >= 0 or not -1 < correlation < 1:
+    if not 0 <= allowance < np.inf or not -1 < correlation < 1:
         raise BadSetting(
-            f"allowance={allowance} must not be negative; correlation={correlation} within -1 and 1"
+            f"allowance={allowance} must be a number from 0; correlation={correlation} within -1 and 1"
         )
 
 

@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import is_dataclass, replace
-from numbers import Integral
 from typing import Any
 
 from karat import records as karat_records
@@ -20,7 +19,7 @@ from karat.errors import BadSetting, NotEnoughData
 from karat.executors.base import Executor
 from karat.records import Records
 from karat.simulation.audited import Measured, apart, audited
-from karat.simulation.base import Batch, Policy, Task, as_rows, needed
+from karat.simulation.base import Batch, Policy, Task, as_rows, check_whole, needed
 from karat.simulation.chain import FIRST, Job, Shared, audits, share_of, verdicts_of
 from karat.simulation.engine import Ran, check_selection, is_control, run_jobs
 from karat.simulation.measures import measure
@@ -72,7 +71,8 @@ def simulate(
     """
     if isinstance(seeds, int):
         raise BadSetting(f"seeds is {seeds}, but must be a sequence of numbers, for instance (0, 1, 2)")
-    seeds = tuple(seed + number if isinstance(number, Integral) else number for number in seeds)
+    check_whole(iterations=iterations, n=n, seeds=seeds, seed=seed)
+    seeds = tuple(seed + number for number in seeds)
     _check(iterations, seeds, fresh_share, temperature, n)
     made = made_of("tasks", task)
     makers = trainers_of(trainer, made)
@@ -166,10 +166,6 @@ def trainers_of(trainer: Any, task: Task) -> tuple[Any, ...]:
 
 
 def _check(iterations: int, seeds: Sequence[int], fresh_share: float, temperature: float, n: int) -> None:
-    for name, numbers in {"iterations": (iterations,), "n": (n,), "seeds": seeds}.items():
-        for number in numbers:
-            if not isinstance(number, Integral):
-                raise BadSetting(f"{name} is {number!r}, but must be a whole number")
     if iterations < 1:
         raise BadSetting(f"iterations is {iterations}, but a loop needs at least 1")
     if not seeds or len(set(seeds)) < len(seeds):
