@@ -197,6 +197,7 @@ def test_words_name_the_seed_they_speak_of() -> None:
         ({"trainer": SimpleNamespace(writes=True)}, "not an object of a dataclass"),
         ({"trainer": Counter}, "not an object of a dataclass"),
         ({"task": object()}, "not an object of a dataclass"),
+        ({"trainer": "emulator emulator:slip=0.1"}, "2 trainers are given"),
         ({"n": 50.5}, "n is 50.5"),
         ({"iterations": 1.5}, "iterations is 1.5"),
         ({"seeds": (0.5,)}, "seeds is 0.5"),
@@ -288,3 +289,11 @@ def test_a_trainer_of_the_same_name_does_not_meet_old_files(tmp_path) -> None:
     for trainer in (Numbered(), Elsewhere.Numbered()):
         simulate(HUMAN, trainer=trainer, **settings)
         assert 3 == len(trainer.seen)
+
+
+def test_few_held_out_records_are_told() -> None:
+    """Of 30 records three are held out: what is measured on them says little. Of 100 ten are."""
+    for records, few in ((30, True), (100, False)):
+        human = HUMAN.take(range(records))
+        found = simulate(human, task="text:audit=", trainer=Numbered(), n=20, iterations=1)
+        assert few is ("too_few_records" in {warning.code for warning in found.warnings})

@@ -30,6 +30,8 @@ Progress = Callable[[str, int, int], None]
 DEFAULT_N = 2000
 GATE = 0.9
 """The first model must write this share of valid texts, or the loop says more of the model than of loops."""
+HELD_LEAST = 10
+"""Real texts held out below which it is said that they are few."""
 CONTROLS = 8
 """Iterations of a control: they share nothing, so that a few tell what chance gives to one."""
 
@@ -79,11 +81,17 @@ def simulate(
     policies = policies_of(cycles, fresh_share)
     for label, policy in policies.items():
         check_selection(label, policy, made, makers, continued)
+    if len(makers) > (most := max(policy.models for policy in policies.values())):
+        raise BadSetting(
+            f"{len(makers)} trainers are given, but no cycle has more than {most} models, which take them in "
+            f"turn; add the cycle crossed:models={len(makers)}, or give one trainer"
+        )
     size = made.source(human, seed=seeds[0]).size
     rows = _rows(n, size)
     _check_batches(policies, rows)
     shared = Shared(made, makers, human, continued, str(journal or ""))
     warnings = _data_warnings(policies, rows, size, iterations, control)
+    warnings += _few_held_out(made.source(human, seed=seeds[0]).held_out(rows))
     jobs = [
         Job(label, policy, number, iterations, temperature, rows)
         for number in seeds
@@ -227,8 +235,21 @@ def _data_warnings(
         Warned(
             "human_data_reused",
             f"fresh human data would take {wanted:,} records, but {size:,} can be used: rows are dealt "
-            "again, so that `fresh` rows and the control are less fresh than they should be; "
+            "again, so that `fresh` rows are not new, and the control's band holds too little chance; "
             "lower n or iterations",
+        )
+    ]
+
+
+def _few_held_out(held: Sequence[str]) -> list[Warned]:
+    """Say where too few real texts are held out for what is measured on them to mean anything."""
+    if len(held) >= HELD_LEAST:
+        return []
+    return [
+        Warned(
+            "too_few_records",
+            f"only {len(held)} human records are held out, so that coverage, the loss on human texts and the "
+            f"audit's metrics say little; give at least {10 * HELD_LEAST} records",
         )
     ]
 
