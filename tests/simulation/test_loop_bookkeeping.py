@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import Counter as Counts
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -12,9 +13,11 @@ from typing import ClassVar
 import pytest
 from quick_trainers import TASK, Counter
 
+from karat import registry
 from karat.errors import BadSetting, InputError
 from karat.records import from_rows
 from karat.simulation.base import Batch, Policy, Pool, advance, human_batch
+from karat.simulation.emulator import emulate
 from karat.simulation.measures import levenshtein_diversity
 from karat.simulation.stage import simulate
 
@@ -297,3 +300,19 @@ def test_few_held_out_records_are_told() -> None:
         human = HUMAN.take(range(records))
         found = simulate(human, task="text:audit=", trainer=Numbered(), n=20, iterations=1)
         assert few is ("too_few_records" in {warning.code for warning in found.warnings})
+
+
+def test_an_emulated_loop_takes_the_same_share_of_the_surest_texts() -> None:
+    """Also where a cycle adds little: half of twice what is needed, not the surest tenth of all."""
+    spec, n, seeds = "ordered:of=expanding:growth=0.2", 100, range(8)
+    found = simulate(
+        task="logic", cycles=spec, n=n, seeds=seeds, iterations=12, trainer="emulator", control=False
+    )
+    simulated = [loop.curve("levenshtein")[-1] for loop in found.runs]
+    task, policy = registry.make("tasks", "logic"), registry.make("cycles", spec).policy()
+    emulated = [
+        emulate(task, policy, 0.8, n=n, iterations=12, seed=100 + seed, judge=False).diversity[-1]
+        for seed in seeds
+    ]
+    error = math.sqrt((statistics.variance(simulated) + statistics.variance(emulated)) / len(simulated))
+    assert statistics.fmean(simulated) == pytest.approx(statistics.fmean(emulated), abs=3 * error)

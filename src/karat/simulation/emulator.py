@@ -186,6 +186,7 @@ def _chosen(
         more += task.write(rules, rows - n, seed=seed + 500_009)
     if selection.by == "none":
         return more
+    more = more[:rows]  # more than these would be a stricter choice than the share `keep`
     scores = {text: _log_probability(task, rules, text) for text in dict.fromkeys(more)}
     return sorted(more, key=lambda text: scores[text], reverse=selection.by == "confidence")[:wanted]
 
