@@ -368,3 +368,18 @@ def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     assert whole.stdout == resumed
     finished = {path.name for path in (tmp_path / "journal").glob("*.json")}
     assert {path.name for path in (tmp_path / "other").glob("*.json")} == finished
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"temperatures": (float("inf"),)}, "temperatures holds inf"),
+        ({"seeds": 3}, "seeds is 3"),
+        ({"sizes": (50.5,)}, "50.5"),
+        ({"iterations": 1.5}, "iterations is 1.5"),
+    ],
+)
+def test_numbers_that_are_none_are_named(settings, says) -> None:
+    """One line, before any work is done."""
+    with pytest.raises(BadSetting, match=says):
+        sweep(**{"task": "logic", "sizes": (50,), **settings})

@@ -6,6 +6,7 @@ where it has none, curves are fitted to what was observed. Nothing is said beyon
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import numpy as np
 from karat import registry
 from karat.errors import BadSetting, InputError, UnknownPart
 from karat.records import Records
-from karat.simulation.base import Policy
+from karat.simulation.base import Policy, check_whole
 from karat.simulation.correctness import Trend, trend
 from karat.simulation.curves import REACH, Fit, compare, fit_curves, futures, half_lives
 from karat.simulation.emulator import Emulated, emulate, not_emulated
@@ -82,8 +83,9 @@ def forecast(
         trainer = ""
         if isinstance(found, Records):
             task, n, human = ("text" if task == "logic" else task), min(n, len(found)), found
-    if not temperature > 0.0 or n < 2:
-        raise BadSetting(f"temperature={temperature} must be above 0 and n={n} at least 2")
+    check_whole(n=n)
+    if not 0.0 < temperature < math.inf or n < 2:
+        raise BadSetting(f"temperature={temperature} must be a number above 0, and n={n} at least 2")
     cycle = cycle or "full"
     policy, fresh, said = _policy(cycle, known, fresh_share, n)
     ask = _Asked(
@@ -126,6 +128,9 @@ class _Asked:
 
 
 def _check(horizon: int, keep: Sequence[float], seeds: int, fresh_share: float) -> None:
+    check_whole(horizon=horizon, seeds=seeds)
+    if not isinstance(seeds, int):
+        raise BadSetting(f"seeds is {seeds!r}, but a forecast takes how many emulations there are")
     if horizon < 2 or seeds < 1:
         raise BadSetting(f"horizon={horizon} must be at least 2 and seeds={seeds} at least 1")
     for value in keep:

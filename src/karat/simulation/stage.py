@@ -88,7 +88,7 @@ def simulate(
         )
     size = made.source(human, seed=seeds[0]).size
     rows = _rows(n, size)
-    _check_batches(policies, rows)
+    check_batches(policies, rows)
     shared = Shared(made, makers, human, continued, str(journal or ""))
     warnings = _data_warnings(policies, rows, size, iterations, control)
     warnings += _few_held_out(made.source(human, seed=seeds[0]).held_out(rows))
@@ -212,7 +212,7 @@ def _rows(n: int, size: int | None) -> int:
     return n or min(DEFAULT_N, size)
 
 
-def _check_batches(policies: dict[str, Policy], n: int) -> None:
+def check_batches(policies: dict[str, Policy], n: int) -> None:
     """Raise BadSetting where a cycle is to add rows, but they come to less than half a row."""
     for label, policy in policies.items():
         if policy.batch > 0 and not any(needed(policy, n)):

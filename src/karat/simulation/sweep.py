@@ -6,6 +6,7 @@ and a study that was killed goes on from its journal.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,12 +15,12 @@ from karat import registry
 from karat.errors import BadSetting, NotEnoughData
 from karat.executors.base import Executor
 from karat.records import Records
-from karat.simulation.base import Policy, needed
+from karat.simulation.base import Policy, check_whole, needed
 from karat.simulation.chain import Job, Shared
 from karat.simulation.engine import check_selection, run_jobs
 from karat.simulation.phases import Cell, Lines, cell_of
 from karat.simulation.result import CONTROL, Loop, Warned
-from karat.simulation.stage import GATE, policies_of, told, trainers_of
+from karat.simulation.stage import GATE, check_batches, policies_of, told, trainers_of
 from karat.simulation.swept import Swept
 
 Progress = Callable[[str, int, int], None]
@@ -67,6 +68,11 @@ def sweep(
     lost: correctness has collapsed if the correct share fell further than this below the control's.
     seed: added to each of the seeds.
     """
+    for name, several in (("seeds", seeds), ("sizes", sizes), ("temperatures", temperatures)):
+        if isinstance(several, int | float):
+            raise BadSetting(
+                f"{name} is {several}, but must be a sequence of numbers, for instance ({several},)"
+            )
     seeds = tuple(seed + number for number in seeds)
     axes = (tuple(temperatures), tuple(fresh_shares), tuple(sizes))
     _check(iterations, seeds, kept, lost, *axes)
@@ -77,6 +83,8 @@ def sweep(
         check_selection(label, policy, made, makers, continued)
         if policy.generated_share < 1.0:
             raise BadSetting(f"cycle {label!r} names its own fresh data, which the sweep sets; leave it out")
+    for n in axes[2]:
+        check_batches(policies, n)
     shared = Shared(made, makers, human, continued, str(journal or ""))
     warnings = _data_warnings(shared, policies, axes, seeds[0], iterations, control)
     loops = _run(shared, policies, axes, seeds, iterations, control, executor, progress)
@@ -163,6 +171,7 @@ def _check(
     fresh_shares: Sequence[float],
     sizes: Sequence[int],
 ) -> None:
+    check_whole(iterations=iterations, seeds=seeds, sizes=sizes)
     if iterations < 1:
         raise BadSetting(f"iterations is {iterations}, but a loop needs at least 1")
     named: dict[str, Sequence[float]] = {
@@ -175,7 +184,7 @@ def _check(
         if not values or len(set(values)) < len(values):
             raise BadSetting(f"{name} is {tuple(values)}; give at least one, each once")
     limits: dict[str, tuple[Callable[[float], bool], str]] = {
-        "temperatures": (lambda value: value > 0, "must be above 0"),
+        "temperatures": (lambda value: 0 < value < math.inf, "must be a number above 0"),
         "fresh_shares": (lambda value: 0 <= value <= 1, "must be a share from 0 to 1"),
         "sizes": (lambda value: value >= 20, "must be at least 20 texts"),
     }
