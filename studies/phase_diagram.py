@@ -85,7 +85,7 @@ TRAINED: dict[str, Any] = {
     "fresh_shares": (0.0, 0.05, 0.25),
     "cycles": ("full",),
     "sizes": (2000,),
-    "iterations": 12,
+    "iterations": 10,
 }
 
 

@@ -170,11 +170,20 @@ def test_a_slower_loop_is_the_emulator_stretched_in_time() -> None:
     curve = np.array([1 / (1 + np.exp(t - 4)) for t in range(30)])
     curve /= curve[0]
     slow = [float(np.interp(t / 2.5, range(30), curve)) for t in range(7)]
-    found = posterior([curve.tolist()], Observed(tuple(slow), (0.005,) * 7), MEASURED["gpt"])
+    steady = replace(MEASURED["gpt"], left=1.0, strays=0.0)
+    found = posterior([curve.tolist()], Observed(tuple(slow), (0.005,) * 7), steady)
     middle, low, high = found.stretch()
     assert 2.5 == pytest.approx(middle, rel=0.15)
     assert low < 2.5 < high
     assert 2.5 * crossing(curve.tolist(), 0.5) == pytest.approx(np.median(found.half_lives()), rel=0.1)
+    # Small GPTs speed up: what remains after the six iterations is taken for about half of that.
+    hastened = posterior([curve.tolist()], Observed(tuple(slow), (0.005,) * 7), MEASURED["gpt"])
+    remains = np.median(found.half_lives()) - 6
+    assert MEASURED["gpt"].left * remains == pytest.approx(np.median(hastened.half_lives()) - 6, rel=0.25)
+    alone = [
+        np.median(posterior([curve.tolist()], None, one).half_lives()) for one in (steady, MEASURED["gpt"])
+    ]
+    assert alone[0] == pytest.approx(alone[1], rel=0.02), "a prior of whole half-lives knows that already"
 
 
 def test_observations_narrow_the_prior() -> None:

@@ -329,10 +329,13 @@ def _bias(ask: _Asked, learner: Learner, task: Any) -> str:
             f"{learner.low:g} to {learner.high:g} times as long where we measured it ({learner.source}), "
             f"which the interval holds; {blind}; simulate 4 iterations to correct it"
         )
-    return (
-        "the stretch assumes that the model is slower than the emulator by about the same factor throughout; "
-        + blind.replace("it knows", "the emulator knows")
+    pace = (
+        "the stretch assumes that the model is slower than the emulator by about the same factor throughout"
+        if learner.left == 1
+        else "trained models speed up as they lose diversity, so that what remains is taken for "
+        f"{learner.left:.0%} of the time that the first iterations promise"
     )
+    return f"{pace}; {blind.replace('it knows', 'the emulator knows')}"
 
 
 def _beyond(ask: _Asked) -> tuple[str, ...]:
