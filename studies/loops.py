@@ -11,8 +11,37 @@ and no control). Parts:
 - verifier: the full cycle at 1.0, with a verifier that is perfect and one that lets a tenth pass;
 - fresh: the full cycle at 0.8 with 1 % and 25 % fresh data: does diversity level off?
 
-Each part prints means over seeds with their range beside the control without a loop. What is finished is kept
-in `--cache`; the same call again goes on from there, also after a kill.
+Each part prints means over seeds with their range beside the control without a loop, and sets forecasts from
+the first iterations beside what came. What is finished is kept in `--cache`; the same call again goes on from
+there, also after a kill.
+
+Found with three seeds (n 2,000, 16 iterations at 0.8, 12 at 1.0; means [range over seeds]; order took 24 min
+58 s on two cores beside other work, fresh 8 and the rest 11 minutes more):
+
+    temperature 0.8              diversity   half-life            correct      different correct   coverage
+    no loop                      .552        -                    .925         665                 .71
+    full                         .017        6.1 [3.9, 11.4]      .928 > .999  646 > 6             .70 > .00
+    full, 1 % fresh              .283        more than 7.9        .928 > .896  646 > 14            .70 > .05
+    incremental (half)           .187        13.5 [10.8, 17.1]    .928 > .973  646 > 108           .70 > .13
+    full, 25 % fresh             .416        more than 13.6       .928 > .937  646 > 282           .70 > .57
+    balanced                     .537        more than 13.6       .928 > .928  646 > 591           .70 > .64
+    expanding (a tenth)          .537        more than 13.6       .928 > .883  646 > 698           .70 > .71
+    temperature 1.0
+    no loop                      .559        -                    .884         632                 .72
+    full                         .565        more than 10.2       .888 > .585  618 > 354           .71 > .59
+    verified                     .508        more than 10.2       .888 > .972  618 > 384           .71 > .55
+    verified, 10 % of wrong pass .507        more than 10.2       .888 > .963  618 > 379           .71 > .53
+
+- The paper's order of the cycles: full < incremental < full with 25 % fresh < balanced <= expanding. The last
+  two are told apart by coverage and by different texts, not by edit distance.
+- Temperature decides which axis goes: at 0.8 diversity, while correctness rises; at 1.0 correctness, while
+  edit distance stays. A verifier protects correctness and not the different correct texts.
+- 25 % fresh data level off where 1 % do not; with 17 points the comparison of curves calls both undecided.
+
+Negative: correctness does not rise in every cycle (expanding falls: the steps are fixed, the data grow).
+Texts grow from 11 to 29 tokens in the full cycle: its last texts are long and few. Forecasts from 3 to 7
+iterations came too late for trained loops, which speed up (14 of 29 half-lives missed); what was known of
+learners was mended by that, so that these loops no longer test it.
 """
 
 from __future__ import annotations
