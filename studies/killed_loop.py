@@ -33,6 +33,11 @@ def command(given: argparse.Namespace, home: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def finished(home: Path) -> int:
+    """How many iterations a run folder holds."""
+    return sum(1 for _ in home.glob("work/simulate/*/*.json"))
+
+
 def without_seconds(text: str) -> dict[str, Any]:
     """What was printed, but for how long it took and where it is kept."""
     found: dict[str, Any] = json.loads(text)
@@ -60,32 +65,28 @@ def main() -> None:
             command(given, Path(folder) / "whole"), capture_output=True, text=True, check=True
         )
         length = time.perf_counter() - began
-        print(f"uninterrupted: {length:.1f} s", flush=True)
-        kills, starts = 0, 0
-        # Each start works for a while: about as long as all in all, spread over the kills, after the imports.
-        while kills < given.kills:
-            starts += 1
+        total = finished(Path(folder) / "whole")
+        print(f"uninterrupted: {total} iterations in {length:.1f} s", flush=True)
+        home = Path(folder) / "killed"
+        # Each kill falls somewhere between the end of one random iteration and about the end of the next.
+        moments = sorted(draw.choices(range(total), k=given.kills))
+        kills = 0
+        for moment in moments:
             begun = subprocess.Popen(
-                command(given, Path(folder) / "killed"),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
+                command(given, home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            try:
-                begun.communicate(timeout=4 + draw.random() * 2 * length / given.kills)
-            except subprocess.TimeoutExpired:
-                begun.send_signal(signal.SIGKILL)
-                begun.communicate()
-                kills += 1
-                continue
-            print(f"ended after {kills} kills: nothing was left to kill", flush=True)
-            break
-        last = subprocess.run(
-            command(given, Path(folder) / "killed"), capture_output=True, text=True, check=True
-        )
+            reached = min(max(moment, finished(home) + 1), total - 1)  # each start gets somewhere
+            while begun.poll() is None and finished(home) < reached:
+                time.sleep(0.005)
+            time.sleep(draw.random() * 1.5 * length / total)
+            begun.send_signal(signal.SIGKILL)
+            kills += begun.wait() == -signal.SIGKILL
+        done = finished(home)
+        print(f"{kills} kills by SIGKILL, {done} of {total} iterations were done by then", flush=True)
+        last = subprocess.run(command(given, home), capture_output=True, text=True, check=True)
         same = without_seconds(whole.stdout) == without_seconds(last.stdout)
-        print(f"{kills} kills in {starts} starts: the numbers are {'the same' if same else 'DIFFERENT'}")
-        sys.exit(0 if same else 1)
+        print(f"the numbers of the loop that goes on are {'the same' if same else 'DIFFERENT'}")
+        sys.exit(0 if same and kills == given.kills else 1)
 
 
 if __name__ == "__main__":
