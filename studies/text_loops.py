@@ -10,6 +10,33 @@ what was written beside held-out human texts; each with its no-loop control and,
 other human texts reach.
 
 What is finished is kept in `--cache`; the same call again goes on from there.
+
+Found with two seeds at temperature 0.8 (means; human: what other human texts reach; 19 minutes for the plays
+and 12 for the abstracts beside other work on two cores):
+
+    tinyshakespeare, n 1,000        human   first   replace   accumulate   25 % fresh   no loop
+    bits a character, human texts           2.40    5.96      2.36         2.88         2.40
+    mean edit distance                      .914    .759      .866         .836         .905
+    Vendi score                     171     151     16        64           51           147
+    MAUVE                           .97     .67     .01       .09          .12          .71
+    recall                          .88     .61     .01       .26          .30          .54
+    Jensen-Shannon, tokens          .007    .07     .41       .29          .40          .07
+    compression ratio               2.24    2.47    5.59      3.96         4.99         2.43
+    wikipedia, n 333
+    bits a character, human texts           2.82    6.29      2.76         3.30         2.82
+    Vendi score                     54      43      5         34           19           29
+    MAUVE                           .98     .65     .01       .17          .21          .86
+    recall                          .87     .39     .01       .34          .03          .47
+
+- Replacing loses everything: the perplexity a word goes from 8,400 to five billion in five iterations.
+- Accumulating keeps the loss on human texts (it even falls, since more rows are read) and **not** the variety
+  of what is written: by the audit more than half of it goes, which the loss does not show.
+- With 25 % fresh text the loss rises by 0.4 to 0.5 bits in two iterations and stays there; diversity goes on
+  to fall.
+
+Negative: small models know little of either corpus (their first texts already have a recall of .4 to .6), so
+that the figures are about the order of the cycles and not about large models. 1,000 abstracts are too few for
+fresh rows: they are dealt again, which the loop says. `qa` and `fiction` were not run to their end.
 """
 
 from __future__ import annotations
