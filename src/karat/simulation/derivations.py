@@ -6,10 +6,12 @@ reader found in a text it tells in which place each was made, and whether that i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from random import Random
 
-from karat.simulation.grammars import Derivation, Place
+from karat.simulation.grammars import Derivation, Place, Rules, counted
 
 Choose = Callable[[Place], str]
 """Makes the choice of one place."""
@@ -56,6 +58,22 @@ def replayed(
     except _Strayed:
         return None
     return (text, made) if len(made) == len(choices) else None
+
+
+def rules_of(
+    texts: Sequence[str],
+    valid: Callable[[str], bool],
+    derivation: Callable[[str, Options], Derivation | None],
+    options: Options,
+) -> Rules:
+    """Count each choice in each place, over the texts that are valid and of the grammar; equal ones once."""
+    known = cache(options)
+    found = []
+    for text, times in Counter(texts).items():
+        choices = derivation(text, known) if valid(text) else None
+        if choices is not None:
+            found.append((choices, float(times)))
+    return counted(found)
 
 
 def weighted(names: Sequence[str], known: Sequence[str], setting: str) -> dict[str, float]:

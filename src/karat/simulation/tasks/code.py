@@ -13,19 +13,18 @@ What is valid is wider than that: `karat.simulation.evaluator` says what, and ex
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
 from karat.errors import BadSetting
 from karat.simulation import evaluator
 from karat.simulation.base import Verdict, check_share
-from karat.simulation.derivations import Choose, Options, Weighted, replayed, weighted
+from karat.simulation.derivations import Choose, Options, Weighted, replayed, rules_of, weighted
 from karat.simulation.evaluator import Evaluator, Limits, Rejected, parsed, tokens_of
-from karat.simulation.grammars import Derivation, Judging, Place, Rules, counted, grown
+from karat.simulation.grammars import Derivation, Judging, Place, Rules, grown
 
 if TYPE_CHECKING:
     pass
@@ -199,13 +198,7 @@ class Code(Judging):
 
     def rules(self, texts: Sequence[str]) -> Rules:
         """Count each choice in each place; texts that are not valid or outside the grammar are skipped."""
-        found = []
-        options = cache(self._options)
-        for text, times in Counter(texts).items():
-            derivation = self.derivation(text, options) if self.parse(text).valid else None
-            if derivation is not None:
-                found.append((derivation, float(times)))
-        return counted(found)
+        return rules_of(texts, lambda text: self.parse(text).valid, self.derivation, self._options)
 
     def write(self, rules: Rules, n: int, *, seed: int) -> list[str]:
         """Draw n expressions from rule counts; the stated value is drawn too, so that few are True."""

@@ -19,15 +19,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
 from karat.errors import BadSetting
 from karat.simulation.base import Verdict, check_share
 from karat.simulation.database import FUNCTIONS, TABLES, WORDS, Limits, answered
-from karat.simulation.derivations import Choose, Options, Weighted, replayed
-from karat.simulation.grammars import Derivation, Judging, Place, Rules, counted, grown
+from karat.simulation.derivations import Choose, Options, Weighted, replayed, rules_of
+from karat.simulation.grammars import Derivation, Judging, Place, Rules, grown
 
 if TYPE_CHECKING:
     pass
@@ -271,13 +270,7 @@ class Sql(Judging):
 
     def rules(self, texts: Sequence[str]) -> Rules:
         """Count each choice in each place; texts that are not valid or outside the grammar are skipped."""
-        found = []
-        options = cache(self._options)
-        for text, times in Counter(texts).items():
-            derivation = self.derivation(text, options) if self.parse(text).valid else None
-            if derivation is not None:
-                found.append((derivation, float(times)))
-        return counted(found)
+        return rules_of(texts, lambda text: self.parse(text).valid, self.derivation, self._options)
 
     def write(self, rules: Rules, n: int, *, seed: int) -> list[str]:
         """Draw n queries from rule counts; they are valid, but need not find anything."""
